@@ -1,0 +1,1 @@
+"""What stages leave on disk: manifests, atomic writes, and the formats in which stages meet."""
