@@ -36,7 +36,9 @@ class FusionError(Exception):
     category: ClassVar[ErrorCategory] = "internal"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, code: str, hint: str | None = None, pointer: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str, hint: str | None = None, pointer: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code

@@ -43,9 +43,7 @@ def plan_steps(spec: FusionSpec) -> list[PlannedStep]:
     steps += [_step("train", role, needs=("align",), weight=20) for role in roles]
     trained = tuple(f"train.{role}" for role in roles)
     steps.append(_step("evaluate", needs=("prepare", *trained), weight=4))
-    steps.append(
-        _step("publish", needs=("prepare", *captures, "align", "train.fused", "evaluate"), weight=1)
-    )
+    steps.append(_step("publish", needs=("prepare", *captures, "align", "train.fused", "evaluate"), weight=1))
     return steps
 
 
@@ -59,7 +57,9 @@ _RESOURCE: dict[Stage, Resource] = {
 }
 
 
-def _step(stage: Stage, subject: str | None = None, *, needs: tuple[str, ...] = (), weight: float) -> PlannedStep:
+def _step(
+    stage: Stage, subject: str | None = None, *, needs: tuple[str, ...] = (), weight: float
+) -> PlannedStep:
     return PlannedStep(
         name=stage if subject is None else f"{stage}.{subject}",
         stage=stage,

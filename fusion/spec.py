@@ -66,7 +66,11 @@ class ModelRef(SpecModel):
     @property
     def label(self) -> str:
         """Short text for logs and cards."""
-        return f"{self.hub}@{self.revision[:12]}" if self.hub and self.revision else self.path or self.model_id or ""
+        return (
+            f"{self.hub}@{self.revision[:12]}"
+            if self.hub and self.revision
+            else self.path or self.model_id or ""
+        )
 
 
 class SourceSpec(SpecModel):
@@ -171,7 +175,7 @@ class VocabularySpec(SpecModel):
     duplicates: Literal["add", "first"] = "add"
     """Masses that land on one target token are added, or only the highest is kept (reference)."""
     max_collapsed_whitespace: Fraction = 0.5
-    """`byte_prefix` only: a row with more than this mass on whitespace tokens mapped to a shorter run is masked."""
+    """`byte_prefix` only: rows with more mass than this on whitespace mapped to a shorter run are masked."""
 
 
 class BlendingSpec(SpecModel):
@@ -238,7 +242,8 @@ class Strategy(SpecModel):
             )
         if not sampled and self.extraction.num_tail_samples > 0:
             raise ValueError(
-                "extraction.num_tail_samples is only used by objective.tail 'sampled'; set it to 0 or change the tail"
+                "extraction.num_tail_samples is only used by objective.tail 'sampled'; "
+                "set it to 0 or change the tail"
             )
         if self.alignment.strict and self.alignment.tokens != "boundary":
             raise ValueError("alignment.strict applies to alignment.tokens 'boundary'; remove one of the two")
@@ -254,7 +259,9 @@ class Strategy(SpecModel):
         if self.blending.rule == "weighted" and not self.blending.weights:
             raise ValueError("blending.rule 'weighted' needs blending.weights: one number per source name")
         if self.blending.rule != "weighted" and self.blending.weights:
-            raise ValueError("blending.weights is only used by blending.rule 'weighted'; remove it or change the rule")
+            raise ValueError(
+                "blending.weights is only used by blending.rule 'weighted'; remove it or change the rule"
+            )
         return self
 
 
@@ -364,7 +371,9 @@ class FusionSpec(SpecModel):
             if source.name in RESERVED_SOURCE_NAMES:
                 raise ValueError(f"sources[{index}].name: {source.name!r} is reserved; choose another name")
             if source.name in seen:
-                raise ValueError(f"sources[{index}].name: {source.name!r} is used twice; names must be unique")
+                raise ValueError(
+                    f"sources[{index}].name: {source.name!r} is used twice; names must be unique"
+                )
             seen.add(source.name)
         return sources
 
@@ -379,7 +388,9 @@ class FusionSpec(SpecModel):
                 )
             first = refs.setdefault(source.model.label, source.name)
             if first != source.name:
-                raise ValueError(f"sources[{index}].model is the same checkpoint as source {first!r}; remove one")
+                raise ValueError(
+                    f"sources[{index}].model is the same checkpoint as source {first!r}; remove one"
+                )
         weights = self.strategy.blending.weights
         if weights is not None:
             known = set(self.speaker_names)
@@ -395,7 +406,7 @@ class FusionSpec(SpecModel):
 
     @property
     def speaker_names(self) -> list[str]:
-        """Names that take part in blending, in the order that breaks ties; `target` first, as in the paper."""
+        """Who takes part in blending, in the order that breaks ties; `target` first, as in the paper."""
         names = [source.name for source in self.sources]
         return ["target", *names] if self.strategy.target_as_source else names
 
@@ -478,7 +489,9 @@ def validate_spec(data: dict[str, Any]) -> FusionSpec:
 def load_spec(path: Path) -> FusionSpec:
     """Read a spec file; relative paths in it are relative to the file."""
     if not path.is_file():
-        raise SpecInvalid(f"no spec at {path}", code="spec_unreadable", hint="give the path of a YAML or JSON file")
+        raise SpecInvalid(
+            f"no spec at {path}", code="spec_unreadable", hint="give the path of a YAML or JSON file"
+        )
     spec = parse_spec(path.read_text(encoding="utf-8"))
     return absolute_paths(spec, base=path.parent)
 
@@ -486,7 +499,11 @@ def load_spec(path: Path) -> FusionSpec:
 def absolute_paths(spec: FusionSpec, *, base: Path) -> FusionSpec:
     """The same spec with every relative local path resolved against `base`."""
     data = spec.model_dump(mode="json")
-    refs = [data["target"]["model"], *(source["model"] for source in data["sources"]), *data["corpus"]["files"]]
+    refs = [
+        data["target"]["model"],
+        *(source["model"] for source in data["sources"]),
+        *data["corpus"]["files"],
+    ]
     for ref in refs:
         if ref.get("path") is not None:
             ref["path"] = str((base / Path(ref["path"]).expanduser()).resolve())

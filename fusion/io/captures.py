@@ -69,7 +69,9 @@ def shard_folder(root: Path, shard: int) -> Path:
 def write_capture(folder: Path, capture: Capture, *, meta: dict[str, object]) -> None:
     """Write one shard's capture as a complete folder."""
     with atomic_folder(folder) as partial:
-        write_arrays(partial / "capture.safetensors", {name: getattr(capture, name) for name in Capture.__slots__})
+        write_arrays(
+            partial / "capture.safetensors", {name: getattr(capture, name) for name in Capture.__slots__}
+        )
         write_manifest(partial, kind=CAPTURE_KIND, meta=meta)
 
 

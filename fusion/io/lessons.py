@@ -19,8 +19,8 @@ LESSONS_KIND = "lessons"
 class Lessons:
     """Blended rows of one shard, sparse, in linear space.
 
-    window_starts: int64 [W + 1]; tokens of window w are `window_starts[w]:window_starts[w + 1]`. A window that
-        is lossy for the target has none.
+    window_starts: int64 [W + 1]; tokens of window w are `window_starts[w]:window_starts[w + 1]`. A window
+        that is lossy for the target has none.
     token_ids: int32 [N]; what the target reads: start token, text, and EOS where the document ends.
     row_starts: int64 [N + 1]; entries of row i are `row_starts[i]:row_starts[i + 1]`; none where masked.
     entry_ids: int32 [E]; target ids, distinct within a row.
@@ -50,7 +50,9 @@ class Lessons:
 def write_lessons(folder: Path, lessons: Lessons, *, meta: dict[str, object]) -> None:
     """Write one shard's lessons as a complete folder."""
     with atomic_folder(folder) as partial:
-        write_arrays(partial / "lessons.safetensors", {name: getattr(lessons, name) for name in Lessons.__slots__})
+        write_arrays(
+            partial / "lessons.safetensors", {name: getattr(lessons, name) for name in Lessons.__slots__}
+        )
         write_manifest(partial, kind=LESSONS_KIND, meta=meta)
 
 

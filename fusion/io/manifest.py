@@ -56,7 +56,8 @@ def write_manifest(
     """
     names = sorted(files) if files is not None else _files_below(folder)
     entries = tuple(
-        ManifestFile(path=name, size=(folder / name).stat().st_size, sha256=file_sha256(folder / name)) for name in names
+        ManifestFile(path=name, size=(folder / name).stat().st_size, sha256=file_sha256(folder / name))
+        for name in names
     )
     manifest = Manifest(kind=kind, files=entries, meta=meta or {})
     write_json(folder / MANIFEST_NAME, asdict(manifest))
@@ -76,7 +77,9 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
-        raise InfrastructureError(f"{folder} holds no {MANIFEST_NAME}: it is unfinished", code="folder_unfinished")
+        raise InfrastructureError(
+            f"{folder} holds no {MANIFEST_NAME}: it is unfinished", code="folder_unfinished"
+        )
     data = read_json(path)
     if data["format_version"] != FORMAT_VERSION:
         raise InfrastructureError(
@@ -84,7 +87,9 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> Manifest:
             code="format_version_mismatch",
         )
     if kind is not None and data["kind"] != kind:
-        raise InfrastructureError(f"{folder} holds {data['kind']!r}, expected {kind!r}", code="folder_kind_mismatch")
+        raise InfrastructureError(
+            f"{folder} holds {data['kind']!r}, expected {kind!r}", code="folder_kind_mismatch"
+        )
     manifest = Manifest(
         kind=data["kind"], files=tuple(ManifestFile(**file) for file in data["files"]), meta=data["meta"]
     )

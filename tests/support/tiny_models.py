@@ -23,7 +23,9 @@ _SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "
 
 
 def _llama_shaped(config_class: type[Any], **extra: Any) -> Callable[[int], Any]:
-    return lambda size: config_class(vocab_size=size, intermediate_size=64, num_key_value_heads=2, **_SMALL, **extra)
+    return lambda size: config_class(
+        vocab_size=size, intermediate_size=64, num_key_value_heads=2, **_SMALL, **extra
+    )
 
 
 CONFIG_OF_FAMILY: dict[str, Callable[[int], Any]] = {
@@ -33,7 +35,9 @@ CONFIG_OF_FAMILY: dict[str, Callable[[int], Any]] = {
     "qwen3": _llama_shaped(hf.Qwen3Config, head_dim=8, tie_word_embeddings=True),
     "gemma": _llama_shaped(hf.GemmaConfig, head_dim=8),
     # The head is larger than the tokenizer, as with 50432 rows for 50277 tokens.
-    "mpt": lambda size: hf.MptConfig(vocab_size=size + 32, d_model=32, n_layers=2, n_heads=4, max_seq_len=512),
+    "mpt": lambda size: hf.MptConfig(
+        vocab_size=size + 32, d_model=32, n_layers=2, n_heads=4, max_seq_len=512
+    ),
     "gpt_neox": lambda size: hf.GPTNeoXConfig(vocab_size=size + 16, intermediate_size=64, **_SMALL),
     "opt": lambda size: hf.OPTConfig(
         vocab_size=size,
@@ -65,7 +69,9 @@ def load_golden_tokenizer(name: str) -> Any:
     )
 
 
-def save_tiny_checkpoint(folder: Path, *, family: str = "llama", tokenizer: str = "llama_like", seed: int = 0) -> Path:
+def save_tiny_checkpoint(
+    folder: Path, *, family: str = "llama", tokenizer: str = "llama_like", seed: int = 0
+) -> Path:
     """Write a random 2-layer checkpoint (config, safetensors, tokenizer) and return its folder."""
     torch.manual_seed(seed)
     fast_tokenizer = load_golden_tokenizer(tokenizer)

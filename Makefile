@@ -1,0 +1,44 @@
+# Every target sets up what it needs; nothing but Python 3.11+ is assumed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check bench up constraints clean
+.DEFAULT_GOAL := help
+
+help: ## Show this help
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Create .venv and install the service, the engine and the tools
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,dev]'
+	@touch $@
+
+demo: $(READY) ## Train three small models, fuse them through the REST service, show the result (under 10 minutes)
+	$(BIN)/python examples/demo/run.py
+
+test: $(READY) ## Run all tests, end to end on SQLite and on PostgreSQL + Redis + Celery
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(READY) ## Format, lint, types, import contracts, dependencies
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	@! grep -n '://' constraints.txt || (echo 'constraints.txt must not hold addresses' && false)
+
+bench: $(READY) ## Measure the engine against a bare forward pass and plain training, as ratios of one run
+	$(BIN)/python -m benchmarks
+
+up: ## Start PostgreSQL, Redis, API and a worker in containers
+	docker compose up --build
+
+constraints: $(READY) ## Write constraints.txt from the installed versions
+	$(BIN)/python -m pip freeze --exclude-editable | grep -vE '^(torch|nvidia-.*|triton|cuda-.*)==' > constraints.txt
+
+clean: ## Remove the environment, caches and what the demo made
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,135 @@
+"""One stage in a process of its own: how a supervisor asks for it and hears from it.
+
+The request is a JSON file. Events go, one JSON object a line, to a file descriptor that the supervisor hands
+down, so that whatever libraries print cannot be mistaken for one; standard output and error are the log.
+
+    {"type": "progress", "done", "total", "unit", "tokens"}
+    {"type": "metrics", "step", "values"}
+    {"type": "part", "path"}                      a finished folder, relative to out_dir
+    {"type": "note", "message", "details"}
+    {"type": "report", "figures"}                 the last event of a success; exit code 0
+    {"type": "error", "code", "category", ...}    the last event of a failure; exit code 1
+
+Any other end (a signal, another exit code, no last event) is a crash.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fusion.errors import CapacityError, FusionError, InternalError
+from fusion.io.atomic import read_json
+from fusion.io.stage_inputs import StageInputs
+from fusion.pipeline import run_stage
+from fusion.plan import Stage
+from fusion.spec import FusionSpec
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageRequest:
+    """What the supervisor asks for."""
+
+    stage: Stage
+    spec: FusionSpec
+    inputs: StageInputs
+    out_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class EventPipe:
+    """Writes events as JSON lines; whole lines only, from any thread. Implements `Progress`."""
+
+    descriptor: int
+    out_dir: Path
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, event: dict[str, Any]) -> None:
+        line = memoryview((json.dumps(event) + "\n").encode())
+        with self.lock:
+            while line:
+                line = line[os.write(self.descriptor, line) :]
+
+    def update(self, done: float, total: float, *, unit: str, tokens: int | None = None) -> None:
+        self.send({"type": "progress", "done": done, "total": total, "unit": unit, "tokens": tokens})
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        self.send({"type": "metrics", "step": step, "values": values})
+
+    def part_finished(self, path: Path) -> None:
+        self.send({"type": "part", "path": path.relative_to(self.out_dir).as_posix()})
+
+    def note(self, message: str, **details: Any) -> None:
+        self.send({"type": "note", "message": message, "details": details})
+
+
+def read_request(path: Path) -> StageRequest:
+    """Read the supervisor's request file."""
+    data = read_json(path)
+    folders = {
+        name: {key: Path(value) for key, value in data["inputs"][name].items()}
+        for name in ("steps", "files", "models")
+    }
+    return StageRequest(
+        stage=data["stage"],
+        spec=FusionSpec.model_validate(data["spec"]),
+        inputs=StageInputs(subject=data["subject"], **folders),
+        out_dir=Path(data["out_dir"]),
+    )
+
+
+def run_request(path: Path, *, events_descriptor: int) -> int:
+    """Run the requested stage, report over the pipe, and return the exit code."""
+    die_with_parent()
+    request = read_request(path)
+    events = EventPipe(events_descriptor, request.out_dir)
+    try:
+        report = run_stage(request.stage, request.spec, request.inputs, request.out_dir, progress=events)
+    except Exception as error:  # noqa: BLE001 - the border of the process: every failure becomes an event
+        traceback.print_exc(file=sys.stderr)
+        events.send({"type": "error", **as_fusion_error(error).to_dict()})
+        return 1
+    events.send({"type": "report", "figures": report.figures})
+    return 0
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its supervisor dies, so that no attempt outlives its lease."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit("the supervisor ended before the stage began")
+
+
+def as_fusion_error(error: Exception) -> FusionError:
+    """Any failure as an error of ours: what the user can act on keeps its meaning, the rest is internal."""
+    if isinstance(error, FusionError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return CapacityError(
+            f"out of memory: {error}",
+            code="out_of_memory",
+            hint="lower training.max_tokens_per_micro_batch or strategy.extraction.max_tokens_per_batch, "
+            "turn on training.gradient_checkpointing, or use a larger machine",
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return CapacityError(
+            f"the disk is full: {error}",
+            code="insufficient_disk",
+            hint="free space in the worker's data folder and retry",
+        )
+    return InternalError(
+        f"{type(error).__name__}: {error}", code="internal", hint="the log of the attempt has the details"
+    )
