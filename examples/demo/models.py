@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from fusion.llms.loading import load_tokenizer
 
 BLOCK_TOKENS = 256
-BLOCKS_PER_STEP = 16
+BLOCKS_PER_STEP = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,16 +46,40 @@ class Recipe:
 
 RECIPES = (
     Recipe(
-        name="target", likeness="Llama-like", family="llama", tokenizer="sentencepiece", vocabulary_size=2000,
-        hidden_size=128, num_layers=3, domains=("code", "prose"), max_chars=150_000, num_steps=150,
+        name="target",
+        likeness="Llama-like",
+        family="llama",
+        tokenizer="sentencepiece",
+        vocabulary_size=2000,
+        hidden_size=128,
+        num_layers=3,
+        domains=("code", "prose"),
+        max_chars=150_000,
+        num_steps=150,
     ),
     Recipe(
-        name="code", likeness="MPT-like", family="mpt", tokenizer="byte_level", vocabulary_size=3000,
-        hidden_size=160, num_layers=4, domains=("code",), max_chars=4_000_000, num_steps=450,
+        name="code",
+        likeness="MPT-like",
+        family="mpt",
+        tokenizer="byte_level",
+        vocabulary_size=3000,
+        hidden_size=160,
+        num_layers=4,
+        domains=("code",),
+        max_chars=4_000_000,
+        num_steps=450,
     ),
     Recipe(
-        name="prose", likeness="OpenLLaMA-like", family="llama", tokenizer="sentencepiece", vocabulary_size=1600,
-        hidden_size=160, num_layers=4, domains=("prose",), max_chars=4_000_000, num_steps=450,
+        name="prose",
+        likeness="OpenLLaMA-like",
+        family="llama",
+        tokenizer="sentencepiece",
+        vocabulary_size=1600,
+        hidden_size=160,
+        num_layers=4,
+        domains=("prose",),
+        max_chars=4_000_000,
+        num_steps=450,
     ),
 )
 
@@ -93,8 +117,9 @@ def make_model(recipe: Recipe, folder: Path) -> str:
     (folder / "demo.json").write_text(json.dumps({**asdict(recipe), "final_loss": loss, "seconds": seconds}))
     chars = sum(map(len, texts))
     return (
-        f"{recipe.name} ({recipe.likeness}, {model.num_parameters() / 1e6:.1f} M parameters): read {chars / 1e6:.2f} M "
-        f"characters of {' and '.join(recipe.domains)}, loss {loss:.2f} nats per token, {seconds:.0f} s"
+        f"{recipe.name} ({recipe.likeness}, {model.num_parameters() / 1e6:.1f} M parameters): "
+        f"{chars / 1e6:.2f} M characters of {' and '.join(recipe.domains)}, "
+        f"loss {loss:.2f} nats per token, {seconds:.0f} s"
     )
 
 
@@ -159,13 +184,23 @@ def _config(recipe: Recipe, tokenizer: Any) -> Any:
     if recipe.family == "mpt":
         # A head larger than the tokenizer, as MPT-7B has (50432 rows for 50277 tokens).
         return hf.MptConfig(
-            vocab_size=len(tokenizer) + 56, d_model=width, n_layers=layers, n_heads=4, max_seq_len=512,
-            bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
+            vocab_size=len(tokenizer) + 56,
+            d_model=width,
+            n_layers=layers,
+            n_heads=4,
+            max_seq_len=512,
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
     return hf.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=width * 8 // 3, num_hidden_layers=layers,
-        num_attention_heads=4, max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
 
 
@@ -183,11 +218,15 @@ def _blocks(texts: Sequence[str], tokenizer: Any) -> torch.Tensor:
 
 def _train(model: Any, blocks: torch.Tensor, recipe: Recipe) -> float:
     """Plain language-model training; returns the mean loss of the last tenth, in nats per token."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.1
+    )
     warmup = max(1, recipe.num_steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
-        lambda step: min((step + 1) / warmup, 0.05 + 0.475 * (1 + math.cos(math.pi * step / recipe.num_steps))),
+        lambda step: min(
+            (step + 1) / warmup, 0.05 + 0.475 * (1 + math.cos(math.pi * step / recipe.num_steps))
+        ),
     )
     generator = torch.Generator().manual_seed(0)
     losses = []

@@ -20,7 +20,16 @@ Part = Literal["pretraining", "fusion"]
 MAX_DOCUMENT_CHARS = 2000
 MIN_DOCUMENT_CHARS = 200
 FUSION_SHARE = 0.12
-_NOT_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "encodings", "pydoc_data"}
+_NOT_LIBRARY = {
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "encodings",
+    "pydoc_data",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +68,9 @@ def _module_documents(path: Path) -> Iterator[Document]:
 def _without_docstrings(node: ast.stmt) -> ast.stmt:
     copy = ast.parse(ast.unparse(node)).body[0]
     for inner in ast.walk(copy):
-        if isinstance(inner, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and ast.get_docstring(inner):
+        if isinstance(inner, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            inner
+        ):
             inner.body = inner.body[1:] or [ast.Pass()]
     return copy
 
