@@ -24,8 +24,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Run a whole job on this machine and print where the model is."""
-    from fusion.console import Bars
-    from fusion.evaluation.table import render_table
+    from fusion.console import Bars, report_view
     from fusion.io.atomic import read_json
     from fusion.pipeline import run_local
 
@@ -36,7 +35,7 @@ def run(
         print_json({"model": str(result.model), "report": str(result.report), "figures": result.figures})
         return
     console = Console()
-    console.print(render_table(read_json(result.report)))
+    console.print(report_view(read_json(result.report)))
     console.print(f"fused model: {result.model}")
 
 

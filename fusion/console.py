@@ -1,13 +1,13 @@
-"""Progress of a local run on a terminal: one bar per step, plain lines where there is no terminal."""
+"""What a local run shows on a terminal: a bar per step (plain lines without a terminal), and its report."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -18,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from fusion.plan import PlannedStep
 from fusion.progress import Progress as StageProgress
@@ -86,3 +87,21 @@ class Bars:
         self._progress.update(task, completed=total, total=total)
         if not self._progress.console.is_terminal:
             self._progress.console.print(f"{step.name}: done in {time.monotonic() - started:.1f} s")
+
+
+def report_view(report: Mapping[str, Any]) -> Group:
+    """The evaluation report of a job: bits per byte of every model per domain, and the verdicts."""
+    sections = {**report["domains"], "overall": report["overall"]}
+    table = Table(title="Held-out documents, bits per byte (lower is better)")
+    table.add_column("model")
+    for name, section in sections.items():
+        table.add_column(f"{name} ({section['documents']} documents)", justify="right")
+    for model in report["overall"]["models"]:
+        figures = (section["models"][model]["bits_per_byte"] for section in sections.values())
+        table.add_row(model, *("-" if value is None else f"{value:.4f}" for value in figures))
+    verdicts = [
+        escape(f"{name}: {comparison['sentence']}")
+        for name, section in sections.items()
+        for comparison in section["comparisons"]
+    ]
+    return Group(table, *verdicts)

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusion.evaluation.table import render_table
 from models import make_models
 from rich.console import Console
 from texts import documents
 
 from app.client import FusionClient, JobUpdate
+from fusion.console import report_view
 
 ROOT = Path(".demo").resolve()
 START_SECONDS = 60
@@ -64,7 +64,7 @@ def use_service(client: FusionClient, spec: dict[str, Any], timings: dict[str, f
         for prompt in ("def read_", "Return the "):
             console.print("  " + json.dumps(generate(fused, prompt)))
     console.print()
-    console.print(render_table(json.loads((fused / "report.json").read_text())))
+    console.print(report_view(json.loads((fused / "report.json").read_text())))
     console.print("\n[bold]Time by phase[/]")
     for name, seconds in timings.items():
         console.print(f"  {seconds:6.1f} s  {name}")

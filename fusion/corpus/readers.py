@@ -1,0 +1,153 @@
+"""Reading corpus files record by record, in flat memory, knowing the place of every record.
+
+A plain text file becomes documents of whole lines: one ends at the first blank line after 4 KiB, or after
+64 KiB at any line end. Concatenated, the documents are the file.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fusion.errors import CorpusInvalid
+
+Format = Literal["jsonl", "text", "parquet"]
+
+_FORMAT_OF_SUFFIX: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".parquet": "parquet",
+}
+_UTF8_MARK = b"\xef\xbb\xbf"
+_MIN_DOCUMENT_BYTES = 4 << 10
+_MAX_DOCUMENT_BYTES = 64 << 10
+_ROWS_PER_READ = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One record of a JSONL or Parquet file or a dataset. `place` names it for people."""
+
+    place: str
+    fields: dict[str, Any]
+
+
+def format_of(path: Path) -> Format:
+    """Format by the file's name, else by its first bytes."""
+    known = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    if known is not None:
+        return known
+    with path.open("rb") as file:
+        start = file.read(1024)
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    return "jsonl" if start.removeprefix(_UTF8_MARK).lstrip().startswith(b"{") else "text"
+
+
+def read_jsonl(path: Path, *, pointer: str) -> Iterator[Record]:
+    """One object per line; blank lines are skipped.
+
+    Raises:
+        CorpusInvalid: a line is not UTF-8 or not a JSON object.
+    """
+    for number, line in _lines(path, pointer=pointer):
+        if not line.strip():
+            continue
+        place = f"{path.name} line {number}"
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _broken_line(place, str(error), pointer=pointer) from error
+        if not isinstance(fields, dict):
+            raise _broken_line(place, f"holds {type(fields).__name__}, not an object", pointer=pointer)
+        yield Record(place=place, fields=fields)
+
+
+def read_text(path: Path, *, pointer: str) -> Iterator[tuple[str, str]]:
+    """(place, text) of the documents of a plain text file.
+
+    Raises:
+        CorpusInvalid: a line is not UTF-8.
+    """
+    lines: list[str] = []
+    first, num_bytes = 1, 0
+    for number, line in _lines(path, pointer=pointer):
+        lines.append(line)
+        num_bytes += len(line.encode())
+        at_paragraph = not line.strip() and num_bytes >= _MIN_DOCUMENT_BYTES
+        if at_paragraph or num_bytes >= _MAX_DOCUMENT_BYTES:
+            yield f"{path.name} line {first}", "".join(lines)
+            lines, first, num_bytes = [], number + 1, 0
+    if lines:
+        yield f"{path.name} line {first}", "".join(lines)
+
+
+def read_parquet(path: Path, *, columns: list[str], pointer: str) -> Iterator[Record]:
+    """Rows of a Parquet file, with those of `columns` that it has; `fields` of others are not read.
+
+    Raises:
+        CorpusInvalid: not a Parquet file, or it has none of the columns.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorpusInvalid(
+            f"{path.name} is not a Parquet file: {error}",
+            code="corpus_broken_file",
+            hint="upload the file again, or give its format",
+            pointer=pointer,
+        ) from error
+    with file:
+        present = file.schema_arrow.names
+        wanted = [name for name in columns if name in present]
+        if columns[0] not in present:
+            raise field_missing(path.name, columns[0], present, pointer=pointer)
+        row = 0
+        for batch in file.iter_batches(batch_size=_ROWS_PER_READ, columns=wanted):
+            for fields in batch.to_pylist():
+                row += 1
+                yield Record(place=f"{path.name} row {row}", fields=fields)
+
+
+def field_missing(place: str, field: str, present: list[str], *, pointer: str) -> CorpusInvalid:
+    """The error for a record without the field that holds the document."""
+    names = ", ".join(repr(name) for name in sorted(present)[:20]) or "none"
+    return CorpusInvalid(
+        f"{place} has no field {field!r}; its fields are: {names}",
+        code="corpus_field_missing",
+        hint="set corpus.text_field (or corpus.messages_field) to the field that holds the document",
+        pointer=pointer,
+    )
+
+
+def _lines(path: Path, *, pointer: str) -> Iterator[tuple[int, str]]:
+    """Numbered lines with their ends; only LF ends a line, as JSON text may hold other separators."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            data = raw.removeprefix(_UTF8_MARK) if number == 1 else raw
+            try:
+                yield number, data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise CorpusInvalid(
+                    f"{path.name} line {number} is not UTF-8: byte 0x{data[error.start]:02x} "
+                    f"at position {error.start} of the line",
+                    code="corpus_not_utf8",
+                    hint="convert the file: iconv -f <its encoding> -t utf-8",
+                    pointer=pointer,
+                ) from error
+
+
+def _broken_line(place: str, reason: str, *, pointer: str) -> CorpusInvalid:
+    return CorpusInvalid(
+        f"{place}: not a JSON object: {reason}",
+        code="corpus_broken_line",
+        hint="write one JSON object per line, or set the file's format to text",
+        pointer=pointer,
+    )

@@ -1,0 +1,60 @@
+"""Logits of the rows that count, a bounded number at a time.
+
+Letters: `B` sequences, `T` positions, `H` hidden size, `R` rows that count, `V` rows of the output head.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+class LogitRows:
+    """Runs a model so that the logits of a batch never exist all at once, where its structure allows that.
+
+    The backbone runs over the batch, the output head over chunks of rows. Some models do more than apply
+    the head (scaling, soft caps), so the split is used only where a probe gives equal logits.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, probe_ids: list[int], rows_per_chunk: int) -> None:
+        self._model = model
+        self._rows_per_chunk = rows_per_chunk
+        self.is_split = self._split_agrees(torch.tensor([probe_ids], device=model.device))
+
+    @torch.inference_mode()
+    def chunks(self, input_ids_BT: Tensor, *, is_real_BT: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """(rows, logits [rows, V]) over the real positions, sequence by sequence.
+
+        Args:
+            is_real_BT: bool; false at the padding, which is on the right.
+        """
+        mask_BT = is_real_BT.to(torch.int64)
+        if self.is_split:
+            source_RX = self._hidden(input_ids_BT, mask_BT)[is_real_BT]
+        else:
+            source_RX = self._logits(input_ids_BT, mask_BT)[is_real_BT]
+        for start in range(0, len(source_RX), self._rows_per_chunk):
+            rows = slice(start, min(start + self._rows_per_chunk, len(source_RX)))
+            yield rows, self._head(source_RX[rows]) if self.is_split else source_RX[rows]
+
+    @torch.inference_mode()
+    def _split_agrees(self, probe_1T: Tensor) -> bool:
+        if self._model.get_output_embeddings() is None or self._model.base_model is self._model:
+            return False
+        mask_1T = torch.ones_like(probe_1T)
+        split_1TV = self._head(self._hidden(probe_1T, mask_1T))
+        return torch.equal(split_1TV, self._logits(probe_1T, mask_1T))
+
+    # No position_ids anywhere: padding is on the right, and some models (MPT) take none.
+    def _hidden(self, input_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        hidden_BTH: Tensor = self._model.base_model(input_ids_BT, attention_mask=mask_BT, use_cache=False)[0]
+        return hidden_BTH
+
+    def _head(self, hidden_RH: Tensor) -> Tensor:
+        logits_RV: Tensor = self._model.get_output_embeddings()(hidden_RH)
+        return logits_RV
+
+    def _logits(self, input_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        logits_BTV: Tensor = self._model(input_ids_BT, attention_mask=mask_BT, use_cache=False).logits
+        return logits_BTV

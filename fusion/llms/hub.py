@@ -1,0 +1,57 @@
+"""Downloading pinned checkpoints from the Hugging Face Hub: safetensors and JSON, never pickles or code."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from fusion.errors import InfrastructureError, ModelUnusable
+
+_ALLOWED = [
+    "*.safetensors",
+    "*.json",
+    "tokenizer.model",
+    "merges.txt",
+    "chat_template.jinja",
+    "README.md",
+]
+
+
+def download_checkpoint(repository: str, *, revision: str) -> Path:
+    """The local snapshot of a repository at a commit; downloaded once per machine.
+
+    Raises:
+        ModelUnusable: the repository or commit does not exist, or access is not granted.
+        InfrastructureError: the hub cannot be reached.
+    """
+    label = f"{repository}@{revision[:12]}"
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=_ALLOWED))
+    except GatedRepoError as error:
+        raise ModelUnusable(
+            f"access to {label} has not been granted",
+            code="model_gated",
+            hint="accept the model's conditions on its hub page and give the worker a token (HF_TOKEN)",
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise _unreachable(label, error) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        raise ModelUnusable(
+            f"the hub has no {label}",
+            code="model_not_found",
+            hint="check the name and the commit; a private repository needs a token (HF_TOKEN)",
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise _unreachable(label, error) from error
+
+
+def _unreachable(label: str, error: Exception) -> InfrastructureError:
+    return InfrastructureError(f"{label} could not be downloaded: {error}", code="hub_unreachable")
