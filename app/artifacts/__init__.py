@@ -1,0 +1,1 @@
+"""Stored folders with digests: what steps produce, and how users download it."""

@@ -1,0 +1,101 @@
+"""The HTTP answer that carries stored bytes; files, artifacts and models all download through it."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.artifacts.ranges import (
+    ByteRange,
+    RangeBeyondEnd,
+    is_not_modified,
+    parse_range,
+    range_still_applies,
+)
+from app.errors import RangeNotSatisfiable
+from app.storage.store import ObjectMissing, ObjectStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredBytes:
+    """An immutable object as a client sees it."""
+
+    key: str
+    size: int
+    sha256: str
+    filename: str
+
+    @property
+    def etag(self) -> str:
+        """A strong validator: equal exactly for equal bytes."""
+        return f'"{self.sha256}"'
+
+
+def download(request: Request, store: ObjectStore, stored: StoredBytes) -> Response:
+    """Answer GET or HEAD: 200, 206 or 304, streamed in pieces.
+
+    Raises:
+        RangeNotSatisfiable: no byte of the range exists.
+        ObjectMissing: the store lost the object; said before a status line promises bytes.
+    """
+    headers = _headers(stored)
+    if is_not_modified(request.headers.get("if-none-match"), etag=stored.etag):
+        return Response(
+            status_code=304, headers={"ETag": stored.etag, "Cache-Control": headers["Cache-Control"]}
+        )
+    if request.method == "HEAD":
+        return Response(headers=headers | {"Content-Length": str(stored.size)})
+    try:
+        part = _requested_range(request, stored)
+    except RangeBeyondEnd as error:
+        raise RangeNotSatisfiable(
+            f"{stored.filename!r} has {stored.size} bytes; {request.headers['range']!r} lies beyond them",
+            headers={"Content-Range": f"bytes */{stored.size}"},
+        ) from error
+    if store.size(stored.key) != stored.size:
+        raise ObjectMissing(
+            f"the bytes of {stored.filename!r} are not in the storage", code="storage_object_missing"
+        )
+    return _stream(store, stored, part=part, headers=headers)
+
+
+def _requested_range(request: Request, stored: StoredBytes) -> ByteRange | None:
+    if not range_still_applies(request.headers.get("if-range"), etag=stored.etag):
+        return None
+    return parse_range(request.headers.get("range"), size=stored.size)
+
+
+def _stream(
+    store: ObjectStore, stored: StoredBytes, *, part: ByteRange | None, headers: dict[str, str]
+) -> StreamingResponse:
+    span = part or ByteRange(start=0, end=stored.size)
+    pieces: Iterator[bytes] = store.open_range(stored.key, start=span.start, end=span.end)
+    headers = headers | {"Content-Length": str(span.end - span.start)}
+    if part is not None:
+        headers["Content-Range"] = part.content_range(stored.size)
+    return StreamingResponse(pieces, status_code=206 if part is not None else 200, headers=headers)
+
+
+def _headers(stored: StoredBytes) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(stored.sha256)).decode()
+    return {
+        "Content-Type": "application/octet-stream",
+        "ETag": stored.etag,
+        "Accept-Ranges": "bytes",
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Content-Disposition": content_disposition(stored.filename),
+        "X-Content-Type-Options": "nosniff",
+        # Bytes under an id never change, but only this key's owner may see them.
+        "Cache-Control": "private, no-transform",
+    }
+
+
+def content_disposition(filename: str) -> str:
+    """Save under `filename`, whatever the name holds: nothing in it can end the header (RFC 6266)."""
+    ascii_name = "".join(
+        char if (char.isalnum() and char.isascii()) or char in "._- " else "_" for char in filename
+    )
+    return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -1,0 +1,1 @@
+"""What jobs read: uploaded files, and registered models (sources and fused results)."""

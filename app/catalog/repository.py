@@ -1,0 +1,50 @@
+"""Queries on files and models, all of them within one project."""
+
+from sqlalchemy import Select, Text, cast, select
+from sqlalchemy.orm import Session
+
+from app.db.models import File, Job, Model
+
+# Jobs in these states read nothing any more; the states themselves belong to app.jobs.
+_FINISHED = ("succeeded", "failed", "cancelled")
+
+
+def find_file(session: Session, *, project_id: str, file_id: str) -> File | None:
+    return session.scalars(
+        select(File).where(File.id == file_id, File.project_id == project_id)
+    ).one_or_none()
+
+
+def select_files(*, project_id: str, purpose: str | None) -> Select[File]:
+    """Statement for the files of a project."""
+    statement = select(File).where(File.project_id == project_id)
+    return statement if purpose is None else statement.where(File.purpose == purpose)
+
+
+def find_model(session: Session, *, project_id: str, model_id: str) -> Model | None:
+    return session.scalars(
+        select(Model).where(Model.id == model_id, Model.project_id == project_id)
+    ).one_or_none()
+
+
+def find_model_of_job(session: Session, *, job_id: str) -> Model | None:
+    return session.scalars(select(Model).where(Model.job_id == job_id)).one_or_none()
+
+
+def select_models(*, project_id: str, job_id: str | None) -> Select[Model]:
+    """Statement for the models of a project, or those that one job made."""
+    statement = select(Model).where(Model.project_id == project_id)
+    return statement if job_id is None else statement.where(Model.job_id == job_id)
+
+
+def live_job_naming(session: Session, *, project_id: str, resource_id: str) -> str | None:
+    """Id of a job that may still read a file or model, by the mention of its id in the job's spec."""
+    return session.scalars(
+        select(Job.id)
+        .where(
+            Job.project_id == project_id,
+            Job.status.not_in(_FINISHED),
+            cast(Job.spec, Text).contains(resource_id, autoescape=True),
+        )
+        .limit(1)
+    ).one_or_none()

@@ -1,0 +1,1 @@
+"""Where bytes live: one object store protocol, one implementation over obstore."""

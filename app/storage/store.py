@@ -1,0 +1,68 @@
+"""The object store protocol and the keys it accepts. Objects are immutable: written once, read, deleted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from fusion.errors import InfrastructureError
+
+MAX_KEY_BYTES = 1024
+
+
+class ObjectMissing(InfrastructureError):
+    """The store holds nothing under this key."""
+
+
+class ObjectStore(Protocol):
+    """Immutable objects by key. Every call may raise `InfrastructureError`."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether objects are files of this machine, which are linked instead of copied."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store a file's bytes under `key`, complete or not at all; an object already there is kept.
+
+        A local store links the file, which makes it read-only: hand over only what nobody writes again.
+        """
+
+    def open_range(self, key: str, *, start: int, end: int) -> Iterator[bytes]:
+        """Bytes `start` up to and without `end`, in pieces, with constant memory.
+
+        Raises:
+            ObjectMissing: on the first piece.
+        """
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Make the object appear at `path`, complete or not at all. It may be a link: never write to it."""
+
+    def size(self, key: str) -> int | None:
+        """Size in bytes, `None` where there is no such object."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    def probe(self) -> None:
+        """Write, read and delete a small object, so that readiness means what it says."""
+
+
+def blob_key(*, project_id: str, sha256: str) -> str:
+    """Key of a blob: equal bytes of one project are stored once, projects share nothing."""
+    return f"blobs/{project_id}/{sha256[:2]}/{sha256}"
+
+
+def check_key(key: str) -> str:
+    """Refuse a key that could leave the store's folder or mean two objects on two systems.
+
+    Raises:
+        ValueError: keys are built by this service, so a bad one is our own mistake.
+    """
+    segments = key.split("/")
+    hostile = any(segment in ("", ".", "..") for segment in segments)
+    if hostile or "\\" in key or any(ord(char) < 32 or ord(char) == 127 for char in key):
+        raise ValueError(
+            f"not a storage key: {key!r}; expected relative segments without . or .. or control codes"
+        )
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise ValueError(f"storage key of {len(key.encode())} bytes, at most {MAX_KEY_BYTES}")
+    return key

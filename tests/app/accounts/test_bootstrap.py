@@ -1,0 +1,69 @@
+"""The first start of a service on one's own machine."""
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+from app.accounts import service
+from app.accounts.bootstrap import ensure_admin_key, ensure_project
+from app.accounts.keys import Scope
+from app.db.base import Base, db_time
+from app.db.models import ApiKey, Project
+from app.db.session import create_engine, read_only, transaction
+from tests.support.api import PEPPER, Api, make_api
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Api:
+    return make_api(tmp_path)
+
+
+def test_the_first_start_leaves_a_key_that_only_its_owner_can_read(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "admin.key"
+
+    text = ensure_admin_key(api.engine, path=path, pepper=PEPPER)
+
+    assert path.read_text().strip() == text
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with read_only(api.engine) as session:
+        found = service.authenticate(session, text, pepper=PEPPER)
+    assert found is not None
+    assert found.principal.may(Scope.ADMIN)
+
+
+def test_later_starts_keep_the_key(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "admin.key"
+
+    first = ensure_admin_key(api.engine, path=path, pepper=PEPPER)
+
+    assert ensure_admin_key(api.engine, path=path, pepper=PEPPER) == first
+    with read_only(api.engine) as session:
+        assert session.scalar(select(func.count()).select_from(ApiKey)) == 2
+
+
+def test_a_key_that_no_longer_works_is_replaced(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "admin.key"
+    first = ensure_admin_key(api.engine, path=path, pepper=PEPPER)
+    with transaction(api.engine) as session:
+        session.execute(update(ApiKey).values(revoked_at=db_time()))
+
+    second = ensure_admin_key(api.engine, path=path, pepper=PEPPER)
+
+    assert second != first
+    answer = api.client.get("/v1/api_keys", headers={"Authorization": f"Bearer {second}"})
+    assert answer.status_code == 200
+
+
+def test_starting_twice_at_once_makes_one_project(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/fresh.db")
+    Base.metadata.create_all(engine)
+
+    with ThreadPoolExecutor(4) as pool:
+        ids = set(pool.map(lambda _: ensure_project(engine), range(8)))
+
+    assert len(ids) == 1
+    with read_only(engine) as session:
+        assert session.scalar(select(func.count()).select_from(Project)) == 1
