@@ -1,0 +1,1 @@
+"""Alignment: captures of all sources become lessons on the target's tokens and vocabulary."""

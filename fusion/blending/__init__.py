@@ -1,0 +1,1 @@
+"""Blending: how the rows of several sources become one."""

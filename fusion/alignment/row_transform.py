@@ -1,0 +1,102 @@
+"""A source's rows, brought onto the target's positions and vocabulary.
+
+Letters: `T` target rows, `N` source rows, `K` entries of a source row, `V` ids of the source.
+"""
+
+import numba
+import numpy as np
+
+from fusion.blending.sparse_rows import SparseRows
+from fusion.io.tensors import Array
+
+UNALIGNED = -1
+"""Position of a target row no source row speaks for."""
+SILENCED = -2
+"""Position of a target row that must stay empty, whatever stands in for unaligned ones."""
+
+
+def transform_rows(
+    positions: Array,
+    *,
+    ids_NK: Array,
+    weights_NK: Array,
+    images_2V: Array,
+    at_start: Array,
+    num_first: int,
+    stand_ins: Array,
+    target_size: int,
+) -> SparseRows:
+    """Take each target row's source row and rename its entries.
+
+    Entries that map nowhere are dropped; the order of the others is kept. Tails are left 0 (see
+    `fusion.blending.sparse_rows.normalise`).
+
+    Args:
+        positions: [T]; row of the source, `UNALIGNED` or `SILENCED`.
+        ids_NK: [N, K]; source ids, most likely first.
+        weights_NK: [N, K]; anything additive (probabilities), or anything at all where nothing is added.
+        images_2V: int32 [2, V]; target id of every source id inside a text and at its start, -1 for nowhere.
+        at_start: bool [T]; rows that take the second set of images.
+        num_first: of entries that land on one target id, the first `num_first` columns keep only the first
+            (the reference: all K of them); later columns are added. 0 adds everything.
+        stand_ins: [T]; target id that alone fills an `UNALIGNED` row, with weight 1; -1 leaves it silent.
+        target_size: every image and stand-in is below it.
+    """
+    row_starts, ids, weights = _transform(
+        np.ascontiguousarray(positions, np.int64),
+        np.ascontiguousarray(ids_NK, np.int32),
+        np.ascontiguousarray(weights_NK, np.float32),
+        np.ascontiguousarray(images_2V, np.int32),
+        np.ascontiguousarray(at_start, np.bool_),
+        num_first,
+        np.ascontiguousarray(stand_ins, np.int32),
+        target_size,
+    )
+    tails = np.zeros(len(positions), dtype=np.float32)
+    return SparseRows(row_starts=row_starts, ids=ids, weights=weights, tails=tails)
+
+
+@numba.njit(
+    "Tuple((int64[::1], int32[::1], float32[::1]))"
+    "(int64[::1], int32[:, ::1], float32[:, ::1], int32[:, ::1], boolean[::1], int64, int32[::1], int64)",
+    cache=True,
+    nogil=True,
+)
+def _transform(
+    positions: Array,
+    ids_NK: Array,
+    weights_NK: Array,
+    images_2V: Array,
+    at_start: Array,
+    num_first: int,
+    stand_ins: Array,
+    target_size: int,
+) -> tuple[Array, Array, Array]:
+    num_rows, num_entries = len(positions), ids_NK.shape[1]
+    row_starts = np.zeros(num_rows + 1, np.int64)
+    ids = np.empty(num_rows * max(num_entries, 1), np.int32)
+    weights = np.empty(num_rows * max(num_entries, 1), np.float32)
+    # Where in this row each target id lies: entries of earlier rows lie before `start`.
+    place_of = np.full(target_size, -1, np.int64)
+    end = 0
+    for row in range(num_rows):
+        start = end
+        position = positions[row]
+        if position == UNALIGNED and stand_ins[row] >= 0:
+            ids[end], weights[end] = stand_ins[row], 1.0
+            end += 1
+        elif position >= 0:
+            images = images_2V[1 if at_start[row] else 0]
+            for column in range(num_entries):
+                image = images[ids_NK[position, column]]
+                if image < 0:
+                    continue
+                place = place_of[image]
+                if place < start:
+                    place_of[image] = end
+                    ids[end], weights[end] = image, weights_NK[position, column]
+                    end += 1
+                elif column >= num_first:
+                    weights[place] += weights_NK[position, column]
+        row_starts[row + 1] = end
+    return row_starts, ids[:end].copy(), weights[:end].copy()

@@ -1,0 +1,123 @@
+"""Which target token a source token counts for.
+
+Every function returns an int32 array over the source tokens: an index into the target's pieces in the order
+given, or -1 for tokens that map nowhere.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cdist
+
+from fusion.io.tensors import Array
+
+NOWHERE = -1
+_MAX_DISTANCES = 1 << 24
+_FARTHEST = np.iinfo(np.int32).max
+
+
+def map_exact(
+    source_pieces: Sequence[str], target_pieces: Sequence[str], *, source_mark: str, target_mark: str
+) -> Array:
+    """Map equal pieces after swapping the word-boundary mark; everything else maps nowhere."""
+    positions = _first_positions(target_pieces)
+    swapped = (piece.replace(source_mark, target_mark) for piece in source_pieces)
+    return np.array([positions.get(piece, NOWHERE) for piece in swapped], dtype=np.int32)
+
+
+def map_min_edit_distance(
+    source_pieces: Sequence[str], target_pieces: Sequence[str], *, source_mark: str, target_mark: str
+) -> Array:
+    """Map every source piece to the equal target piece, else to the one at the smallest Levenshtein distance.
+
+    Marks are swapped, not removed. Ties go to the first target piece in the order given.
+
+    Reference: `vocab_mapping.py` of FuseLLM, https://arxiv.org/abs/2401.10491
+    """
+    images = map_exact(source_pieces, target_pieces, source_mark=source_mark, target_mark=target_mark)
+    open_by_length: dict[int, list[int]] = defaultdict(list)
+    swapped = [piece.replace(source_mark, target_mark) for piece in source_pieces]
+    for index in np.flatnonzero(images == NOWHERE).tolist():
+        open_by_length[len(swapped[index])].append(index)
+    targets = _by_length(target_pieces)
+    for length, indices in open_by_length.items():
+        images[indices] = _nearest([swapped[index] for index in indices], length, target_pieces, targets)
+    return images
+
+
+def _nearest(
+    queries: list[str], length: int, target_pieces: Sequence[str], targets: dict[int, Array]
+) -> Array:
+    """Nearest target of queries of one length, from the nearest target lengths outwards.
+
+    The distance of two strings is at least the difference of their lengths, so a query is settled once that
+    difference exceeds its best distance; at an equal distance an earlier piece could still win.
+    """
+    best = np.full(len(queries), _FARTHEST, dtype=np.int32)
+    images = np.full(len(queries), NOWHERE, dtype=np.int32)
+    for target_length in sorted(targets, key=lambda other: abs(other - length)):
+        unsettled = np.flatnonzero(best >= abs(target_length - length))
+        if len(unsettled) == 0:
+            break
+        bucket = targets[target_length]
+        choices = [target_pieces[index] for index in bucket]
+        rows_per_call = max(1, _MAX_DISTANCES // len(choices))
+        for start in range(0, len(unsettled), rows_per_call):
+            rows = unsettled[start : start + rows_per_call]
+            distances = cdist(
+                [queries[row] for row in rows], choices, scorer=Levenshtein.distance, workers=-1
+            )
+            nearest = distances.argmin(axis=1)
+            found, candidates = distances[np.arange(len(rows)), nearest], bucket[nearest]
+            better = (found < best[rows]) | ((found == best[rows]) & (candidates < images[rows]))
+            best[rows[better]], images[rows[better]] = found[better], candidates[better]
+    return images
+
+
+def map_byte_prefix(
+    source_bytes: Sequence[bytes], target_bytes: Sequence[bytes], *, fallback: Array | None = None
+) -> Array:
+    """Map every source token to the longest target piece whose bytes are a prefix of its own bytes.
+
+    At a byte boundary this gives the target's exact next-token distribution wherever the target's next token
+    does not reach beyond the source's. Tokens without bytes (control tokens) map nowhere, and nothing maps to
+    them. Among target pieces with equal bytes a real piece wins over a fallback, then the lower id.
+
+    Args:
+        fallback: bool [target size]; ids that stand for a byte the tokenizer has no piece for (`<0x41>`); it
+            does not emit them where a piece with the same bytes exists.
+
+    Reference: byte-prefix marginalisation, https://arxiv.org/abs/2607.22334
+    """
+    fallbacks = np.zeros(len(target_bytes), dtype=bool) if fallback is None else fallback
+    ids: dict[bytes, int] = {}
+    for wanted in (False, True):
+        for index in np.flatnonzero(fallbacks == wanted).tolist():
+            ids.setdefault(target_bytes[index], index)
+    ids.pop(b"", None)
+    longest = max(map(len, ids), default=0)
+    return np.array([_longest_prefix(data, ids, longest) for data in source_bytes], dtype=np.int32)
+
+
+def _longest_prefix(data: bytes, ids: dict[bytes, int], longest: int) -> int:
+    for length in range(min(len(data), longest), 0, -1):
+        found = ids.get(data[:length])
+        if found is not None:
+            return found
+    return NOWHERE
+
+
+def _first_positions(pieces: Sequence[str]) -> dict[str, int]:
+    positions: dict[str, int] = {}
+    for index, piece in enumerate(pieces):
+        positions.setdefault(piece, index)
+    return positions
+
+
+def _by_length(pieces: Sequence[str]) -> dict[int, Array]:
+    buckets: dict[int, list[int]] = defaultdict(list)
+    for index, piece in enumerate(pieces):
+        buckets[len(piece)].append(index)
+    return {length: np.array(indices) for length, indices in buckets.items()}
