@@ -96,7 +96,9 @@ def report_view(report: Mapping[str, Any]) -> Group:
     table.add_column("model")
     for name, section in sections.items():
         table.add_column(f"{name} ({section['documents']} documents)", justify="right")
-    for model in report["overall"]["models"]:
+    trained = [name for name in ("control", "fused") if name in report["overall"]["models"]]
+    sources = [name for name in report["overall"]["models"] if name not in {"target", *trained}]
+    for model in ["target", *sources, *trained]:
         figures = (section["models"][model]["bits_per_byte"] for section in sections.values())
         table.add_row(model, *("-" if value is None else f"{value:.4f}" for value in figures))
     verdicts = [

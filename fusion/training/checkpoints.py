@@ -1,0 +1,131 @@
+"""Checkpoints of a training run: committed by us, never half there, no pickle.
+
+A checkpoint is a folder `step-00000200/` with the fp32 weights and the optimiser's moments as safetensors and
+the rest as JSON; its manifest is written last and the folder renamed into place. The order of sequences, the
+learning rate and the random numbers are functions of (seed, step), so the step is all there is to remember.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fusion.errors import InfrastructureError
+from fusion.io.atomic import atomic_folder, read_json, write_json
+from fusion.io.manifest import verify_manifest, write_manifest
+from fusion.training.optimiser import optimiser_tensors, restore_optimiser
+
+CHECKPOINT_KIND = "checkpoint"
+STATE_NAME = "state.json"
+_MAX_FILE_BYTES = 4_000_000_000
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainState:
+    """Where a run stands, besides weights and moments; all of it JSON.
+
+    step: optimiser steps done. num_tokens: predicted tokens counted so far. max_tokens_per_micro_batch: as
+    it is after any halving. pending: sums since the last record. curve: one record per `log_every_steps`.
+    """
+
+    step: int = 0
+    num_tokens: int = 0
+    max_tokens_per_micro_batch: int = 0
+    pending: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def config_digest(**facts: Any) -> str:
+    """sha256 over the JSON of everything that decides the weights."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def save_checkpoint(
+    folder: Path, *, state: TrainState, model: nn.Module, optimiser: torch.optim.Optimizer, digest: str
+) -> Path:
+    """Commit a checkpoint below `folder` and return its folder."""
+    path = folder / f"step-{state.step:08d}"
+    with atomic_folder(path) as partial:
+        _save_tensors(partial, "model", _weights(model))
+        _save_tensors(partial, "optimiser", optimiser_tensors(model, optimiser))
+        write_json(partial / STATE_NAME, asdict(state))
+        write_manifest(partial, kind=CHECKPOINT_KIND, meta={"step": state.step, "config_digest": digest})
+    return path
+
+
+def newest_checkpoint(folder: Path, *, digest: str, on_unusable: Callable[[str, str], None]) -> Path | None:
+    """The latest checkpoint that is whole and belongs to this run.
+
+    Args:
+        on_unusable: told the name of each later one that was passed over, and why.
+    """
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        if not path.name.removeprefix("step-").isdecimal():
+            continue
+        try:
+            manifest = verify_manifest(path)
+        except InfrastructureError as error:
+            on_unusable(path.name, error.message)
+            continue
+        if manifest.kind == CHECKPOINT_KIND and manifest.meta.get("config_digest") == digest:
+            return path
+        on_unusable(path.name, "it belongs to a run with other settings")
+    return None
+
+
+def load_checkpoint(path: Path, *, model: nn.Module, optimiser: torch.optim.Optimizer) -> TrainState:
+    """Put weights and moments back in place and return the state."""
+    saved = _load_tensors(path, "model")
+    with torch.no_grad():
+        for name, tensor in _weights(model).items():
+            tensor.copy_(saved[name])
+    restore_optimiser(model, optimiser, _load_tensors(path, "optimiser"))
+    return TrainState(**read_json(path / STATE_NAME))
+
+
+def older_checkpoints(folder: Path, *, keep_last: int) -> list[Path]:
+    """All but the last `keep_last` complete checkpoints, oldest first."""
+    paths = sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal())
+    return paths[:-keep_last]
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters, tied ones once, and the buffers that belong to the checkpoint."""
+    saved_names = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved_names}
+    return dict(model.named_parameters()) | buffers
+
+
+def _save_tensors(folder: Path, stem: str, tensors: dict[str, Tensor]) -> None:
+    """Write files of limited size, so that the host never holds a copy of everything."""
+    for index, part in enumerate(_parts(tensors)):
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in part.items()},
+            folder / f"{stem}-{index:05d}.safetensors",
+        )
+
+
+def _load_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in sorted(folder.glob(f"{stem}-*.safetensors")):
+        tensors |= load_file(path)
+    return tensors
+
+
+def _parts(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    part: dict[str, Tensor] = {}
+    num_bytes = 0
+    for name, tensor in tensors.items():
+        if part and num_bytes + tensor.nbytes > _MAX_FILE_BYTES:
+            yield part
+            part, num_bytes = {}, 0
+        part[name] = tensor
+        num_bytes += tensor.nbytes
+    if part:
+        yield part

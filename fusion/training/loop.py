@@ -1,0 +1,264 @@
+"""The training loop: one optimiser step after the other, resumable at any of them."""
+
+import hashlib
+import math
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from fusion.errors import CapacityError, TrainingDiverged
+from fusion.progress import Progress
+from fusion.spec import TrainingSpec
+from fusion.training.batches import Schedule, collate, split_step
+from fusion.training.checkpoints import (
+    TrainState,
+    load_checkpoint,
+    newest_checkpoint,
+    older_checkpoints,
+    save_checkpoint,
+)
+from fusion.training.loader import LessonReader
+from fusion.training.losses import Objective
+from fusion.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
+from fusion.training.student import Student
+
+_KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepSums:
+    """Sums over one optimiser step of all ranks: nats, and the rows a source speaks for."""
+
+    clm: float
+    fusion: float
+    num_fusion_rows: float
+
+
+class Trainer:
+    """One training run: student, data and settings, and the state that moves."""
+
+    def __init__(
+        self,
+        student: Student,
+        reader: LessonReader,
+        *,
+        training: TrainingSpec,
+        objective: Objective,
+        seed: int,
+        accelerator: Accelerator,
+        autocast_dtype: torch.dtype | None,
+        checkpoint_folder: Path,
+        digest: str,
+        progress: Progress,
+        max_tokens_per_micro_batch: int,
+    ) -> None:
+        self.student = student
+        self.reader = reader
+        self.training = training
+        self.objective = objective
+        self.seed = seed
+        self.accelerator = accelerator
+        self.autocast_dtype = autocast_dtype
+        self.checkpoint_folder = checkpoint_folder
+        self.digest = digest
+        self.progress = progress
+        self.optimiser = build_optimiser(student.model, training)
+        self.schedule = Schedule(
+            num_sequences=len(reader),
+            sequences_per_step=training.sequences_per_step,
+            num_epochs=training.num_epochs,
+            max_steps=training.max_steps,
+            seed=seed,
+        )
+        self.state = TrainState(max_tokens_per_micro_batch=max_tokens_per_micro_batch)
+        self.num_resumed_steps = 0
+        self.num_resumed_tokens = 0
+        self._logged_at = time.monotonic()
+
+    def run(self) -> TrainState:
+        """Train to the end, from the newest usable checkpoint on.
+
+        Raises:
+            TrainingDiverged: loss or gradient is not a number.
+            CapacityError: not even one sequence fits into memory.
+        """
+        self._resume()
+        self._logged_at = time.monotonic()
+        while self.state.step < self.schedule.num_steps:
+            self._step()
+        return self.state
+
+    def _resume(self) -> None:
+        found = newest_checkpoint(
+            self.checkpoint_folder,
+            digest=self.digest,
+            on_unusable=lambda name, reason: self.progress.note(f"checkpoint {name} is not used: {reason}"),
+        )
+        if found is not None:
+            self.state = load_checkpoint(found, model=self.student.model, optimiser=self.optimiser)
+            self.num_resumed_steps = self.state.step
+            self.num_resumed_tokens = self.state.num_tokens
+            self.progress.note(f"training continues after step {self.state.step}", checkpoint=found.name)
+
+    def _step(self) -> None:
+        step = self.state.step
+        learning_rate = learning_rate_at(step, self.schedule.num_steps, self.training)
+        set_learning_rate(self.optimiser, learning_rate)
+        numbers = self.schedule.sequences_of(step)
+        # A sequence of n tokens has n - 1 labels; every rank can count those of all ranks.
+        num_labels = int(self.reader.num_tokens_of[numbers].sum()) - len(numbers)
+        sums = self._gradients_within_memory(numbers, num_labels)
+        grad_norm = self._clip(sums, num_labels)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.state.step += 1
+        self.state.num_tokens += num_labels
+        self._record(sums, num_labels=num_labels, grad_norm=grad_norm, learning_rate=learning_rate)
+        self.progress.update(
+            self.state.step, self.schedule.num_steps, unit="steps", tokens=self.state.num_tokens
+        )
+        if self.state.step % self.training.checkpoint_every_steps == 0:
+            self._commit()
+
+    def _gradients_within_memory(self, numbers: Any, num_labels: int) -> StepSums:
+        """Gradients of one step; out of memory halves the micro-batches and starts the step again."""
+        while True:
+            try:
+                local = self._local_gradients(numbers, num_labels)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # After the block: inside it, the traceback keeps the failed pass's tensors alive.
+            self._halve_micro_batches(int(self.reader.num_tokens_of[numbers].max()))
+        self._sum_gradients_over_ranks()
+        clm, fusion, num_fusion_rows = self.accelerator.reduce(local, reduction="sum").tolist()
+        return StepSums(clm=clm, fusion=fusion, num_fusion_rows=num_fusion_rows)
+
+    def _local_gradients(self, numbers: Any, num_labels: int) -> torch.Tensor:
+        """Accumulate this rank's gradients; returns its (clm, fusion, fusion rows), fp64 on the device."""
+        rank = self.accelerator.process_index
+        # Dropout becomes a function of (seed, step, rank): nothing to save, nothing a restart could shift.
+        torch.manual_seed(random_seed(self.seed, self.state.step, rank))
+        device = self.accelerator.device
+        sums = torch.zeros(3, dtype=torch.float64, device=device)
+        batches = split_step(
+            numbers,
+            self.reader.num_tokens_of[numbers],
+            rank=rank,
+            num_ranks=self.accelerator.num_processes,
+            max_tokens=self.state.max_tokens_per_micro_batch,
+        )
+        for batch_numbers in batches:
+            batch = collate([self.reader.read(int(number)) for number in batch_numbers]).to(device)
+            with torch.autocast(device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+                losses = self.student.losses(batch, objective=self.objective)
+            (losses.total / num_labels).backward()
+            sums += torch.stack([losses.clm, losses.fusion, batch.num_fusion_rows])
+        return sums
+
+    def _halve_micro_batches(self, longest: int) -> None:
+        self.optimiser.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.state.max_tokens_per_micro_batch <= longest:
+            raise CapacityError(
+                f"one sequence of {longest} tokens does not fit into memory during training",
+                code="out_of_memory",
+                hint="lower corpus.max_tokens_per_window, set training.gradient_checkpointing: true, "
+                "or use a machine with more memory",
+                pointer="/corpus/max_tokens_per_window",
+            )
+        halved = max(longest, self.state.max_tokens_per_micro_batch // 2)
+        self.progress.note(
+            "out of memory: micro-batches are halved, the optimiser step stays the same",
+            max_tokens_per_micro_batch=halved,
+        )
+        self.state.max_tokens_per_micro_batch = halved
+
+    def _sum_gradients_over_ranks(self) -> None:
+        """Add the ranks' gradients, each already divided by the tokens of all ranks."""
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in self.student.model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+
+    def _clip(self, sums: StepSums, num_labels: int) -> float:
+        """Clip the gradient and return its norm before; refuse numbers that are none."""
+        norm = torch.nn.utils.clip_grad_norm_(self.student.model.parameters(), self.training.max_grad_norm)
+        loss = self._loss(sums.clm, sums.fusion, num_labels)
+        grad_norm = float(norm)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise TrainingDiverged(
+                f"at step {self.state.step + 1} the loss is {loss} and the gradient norm {grad_norm}",
+                code="training_diverged",
+                hint=f"lower training.learning_rate (now {self.training.learning_rate}) or raise "
+                "training.warmup_fraction; at the first step, check that the target's weights are finite",
+                pointer="/training/learning_rate",
+            )
+        return grad_norm
+
+    def _loss(self, clm: float, fusion: float, num_labels: float) -> float:
+        return (self.objective.clm_weight * clm + self.objective.fusion_weight * fusion) / num_labels
+
+    def _record(self, sums: StepSums, *, num_labels: int, grad_norm: float, learning_rate: float) -> None:
+        """Add to the pending sums; every `log_every_steps` steps, and at the end, turn them into a record."""
+        state = self.state
+        added = {
+            "clm": sums.clm,
+            "fusion": sums.fusion,
+            "num_fusion_rows": sums.num_fusion_rows,
+            "num_labels": float(num_labels),
+        }
+        pending = {name: state.pending.get(name, 0.0) + value for name, value in added.items()}
+        state.pending = pending
+        if state.step % self.training.log_every_steps and state.step < self.schedule.num_steps:
+            return
+        values = {
+            "loss": self._loss(pending["clm"], pending["fusion"], pending["num_labels"]),
+            "clm_loss": pending["clm"] / pending["num_labels"],
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+        }
+        if self.objective.fusion_weight and pending["num_fusion_rows"]:
+            values["fusion_loss"] = pending["fusion"] / pending["num_fusion_rows"]
+        state.pending = {}
+        state.curve.append({"step": state.step, **values})
+        now = time.monotonic()
+        speed = pending["num_labels"] / max(now - self._logged_at, 1e-9)
+        self._logged_at = now
+        self.progress.metrics(state.step, values | {"tokens_per_second": speed})
+
+    def _commit(self) -> None:
+        """Write a checkpoint, announce it, then forget the oldest."""
+        if self.accelerator.is_main_process:
+            path = save_checkpoint(
+                self.checkpoint_folder,
+                state=replace(self.state),
+                model=self.student.model,
+                optimiser=self.optimiser,
+                digest=self.digest,
+            )
+            self.progress.part_finished(path)
+            for old in older_checkpoints(self.checkpoint_folder, keep_last=_KEPT_CHECKPOINTS):
+                shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the GPU or on the CPU (where torch has no class for it)."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def random_seed(*parts: int) -> int:
+    """A seed for torch, mixed from small integers."""
+    digest = hashlib.sha256(np.array(parts, np.int64).tobytes()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

@@ -1,0 +1,220 @@
+"""The fusion loss on sparse target rows: exact, and without a dense `[N, V]` target.
+
+Letters: `N` rows (predicted positions), `V` vocabulary of the head, `K` kept entries of a row.
+
+For weights `w` on ids `S` with `s = sum(w)` and logits `z`, cross-entropy is
+`s * logsumexp(z) - sum_S(w * z)` and its gradient `s * softmax(z) - w`: the dense loss to rounding.
+
+Reference: Wan et al., Knowledge Fusion of Large Language Models, https://arxiv.org/abs/2401.10491
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fusion.spec import Tail
+
+Divergence = Literal["ce", "kl"]
+
+NO_ID = -1
+"""Marks a row without a label, and fills the unused places of a row's entries."""
+
+MAX_LOG_MASS = -1e-6
+"""Clamp of the log of the student's mass on the entries: beyond it fp32 cannot tell tail from rounding."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowTargets:
+    """What N rows are taught.
+
+    label_ids_N: int64; the actual next token, `NO_ID` where none is known.
+    entry_ids_NK: int64; kept ids, distinct within a row, `NO_ID` in unused places.
+    entry_weights_NK: floating; probabilities in linear space, 0 in unused places.
+    tails_N: floating; mass outside the entries.
+    """
+
+    label_ids_N: Tensor
+    entry_ids_NK: Tensor
+    entry_weights_NK: Tensor
+    tails_N: Tensor
+
+    def rows(self, start: int, stop: int) -> "RowTargets":
+        """The targets of rows `start:stop`."""
+        part = slice(start, stop)
+        return RowTargets(
+            label_ids_N=self.label_ids_N[part],
+            entry_ids_NK=self.entry_ids_NK[part],
+            entry_weights_NK=self.entry_weights_NK[part],
+            tails_N=self.tails_N[part],
+        )
+
+    def to(self, device: torch.device) -> "RowTargets":
+        """The same targets on `device`."""
+        return RowTargets(
+            **{name: getattr(self, name).to(device, non_blocking=True) for name in RowTargets.__slots__}
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """L = clm_weight * CLM + (1 - clm_weight) * divergence; `clm_weight` 1 is training without fusion."""
+
+    clm_weight: float
+    divergence: Divergence
+    tail: Tail
+
+    @property
+    def fusion_weight(self) -> float:
+        return 1.0 - self.clm_weight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossSums:
+    """Sums over rows, in nats; dividing them by a count of tokens is the caller's business.
+
+    total: scalar that carries the gradient: clm_weight * clm + (1 - clm_weight) * fusion.
+    clm, fusion: scalars for the records.
+    """
+
+    total: Tensor
+    clm: Tensor
+    fusion: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetMasses:
+    """Weights under a tail rule: w_NK on the entries, their sum s_N, and the mass t_N of the bucket."""
+
+    w_NK: Tensor
+    s_N: Tensor
+    t_N: Tensor
+
+
+def target_masses(
+    target_ids: Tensor, target_weights: Tensor, *, tail: Tail, tails: Tensor | None
+) -> TargetMasses:
+    """Apply the tail rule; rows without entries get no mass at all.
+
+    `renormalise` divides by the kept mass. `bucket` keeps the rest as one more outcome (`tails`, or 1 - s
+    where not given). `sampled` takes the weights as they are: samples among them stand for the tail.
+    """
+    w_NK = target_weights * (target_ids != NO_ID)
+    s_N = w_NK.sum(dim=-1)
+    if tail == "renormalise":
+        w_NK = w_NK / torch.where(s_N > 0, s_N, 1.0).unsqueeze(-1)
+        return TargetMasses(w_NK=w_NK, s_N=(s_N > 0).to(w_NK.dtype), t_N=torch.zeros_like(s_N))
+    if tail == "sampled":
+        return TargetMasses(w_NK=w_NK, s_N=s_N, t_N=torch.zeros_like(s_N))
+    rest_N = (1.0 - s_N).clamp(min=0.0) if tails is None else tails.to(s_N.dtype)
+    return TargetMasses(w_NK=w_NK, s_N=s_N, t_N=torch.where(has_entries(target_ids), rest_N, 0.0))
+
+
+def has_entries(target_ids: Tensor) -> Tensor:
+    """bool [..]; rows a source speaks for."""
+    return (target_ids != NO_ID).any(dim=-1)
+
+
+def row_entropy(masses: TargetMasses) -> Tensor:
+    """Entropy in nats of each target row, the bucket counted as one outcome. [N]"""
+    return -torch.xlogy(masses.w_NK, masses.w_NK).sum(dim=-1) - torch.xlogy(masses.t_N, masses.t_N)
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(x)) for x < 0, accurate at both ends.
+
+    Reference: Maechler, Accurately computing log(1 - exp(-|a|)), 2012.
+    """
+    # Each branch sees only its own range, so neither sends NaN into the other's gradient.
+    near = x > -0.6931471805599453
+    small = torch.log(-torch.expm1(torch.where(near, x, -0.5)))
+    large = torch.log1p(-torch.exp(torch.where(near, -1.0, x)))
+    return torch.where(near, small, large)
+
+
+def sparse_cross_entropy(
+    logits: Tensor,
+    target_ids: Tensor,
+    target_weights: Tensor,
+    *,
+    tail: Tail,
+    tails: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of every row of `logits` against a sparse target row, in nats.
+
+    Args:
+        logits: [N, V]; half precision is computed in fp32.
+        target_ids: [N, K]; distinct within a row, `NO_ID` in unused places. A row with none has loss 0.
+        target_weights: [N, K]; probabilities in linear space.
+        tail: what becomes of the mass outside the entries, see `target_masses`.
+        tails: [N]; that mass, for `bucket`.
+
+    Returns:
+        [N]; differentiable in `logits`.
+
+    Reference: Wan et al., https://arxiv.org/abs/2401.10491, equation 5.
+    """
+    z_NV = upcast(logits)
+    masses = target_masses(target_ids, target_weights.to(z_NV.dtype), tail=tail, tails=tails)
+    lse_N = torch.logsumexp(z_NV, dim=-1)
+    z_NK = z_NV.gather(-1, target_ids.clamp(min=0))
+    loss_N = masses.s_N * lse_N - (masses.w_NK * z_NK).sum(dim=-1)
+    if tail == "bucket":
+        log_mass_N = log_mass(z_NK - lse_N.unsqueeze(-1), target_ids)
+        loss_N = loss_N - masses.t_N * log1mexp(log_mass_N.clamp(max=MAX_LOG_MASS))
+    return loss_N
+
+
+def sparse_kl_divergence(
+    logits: Tensor,
+    target_ids: Tensor,
+    target_weights: Tensor,
+    *,
+    tail: Tail,
+    tails: Tensor | None = None,
+) -> Tensor:
+    """KL(target row || softmax(logits)) in nats: cross-entropy minus the row's entropy, 0 for equal inputs.
+
+    Under `bucket` the distributions are compared over the kept ids and one outcome for all others.
+    Arguments and shapes as in `sparse_cross_entropy`.
+    """
+    masses = target_masses(target_ids, target_weights.to(upcast(logits).dtype), tail=tail, tails=tails)
+    return sparse_cross_entropy(logits, target_ids, target_weights, tail=tail, tails=tails) - row_entropy(
+        masses
+    )
+
+
+def label_cross_entropy(logits: Tensor, label_ids: Tensor) -> Tensor:
+    """Cross-entropy against the actual next token, in nats; 0 where there is none. [N, V], [N] -> [N]"""
+    return torch.nn.functional.cross_entropy(upcast(logits), label_ids, ignore_index=NO_ID, reduction="none")
+
+
+def fusion_loss(logits: Tensor, targets: RowTargets, *, objective: Objective) -> LossSums:
+    """Sums of the fusion objective over rows of logits.
+
+    Args:
+        logits: [N, V].
+        targets: what each row is taught; a row without entries counts for CLM only, one without label for the
+            divergence only.
+    """
+    clm = label_cross_entropy(logits, targets.label_ids_N).sum(dtype=torch.float64)
+    if objective.fusion_weight == 0.0:
+        return LossSums(total=clm, clm=clm.detach(), fusion=torch.zeros_like(clm))
+    divergence = sparse_cross_entropy if objective.divergence == "ce" else sparse_kl_divergence
+    fusion = divergence(
+        logits, targets.entry_ids_NK, targets.entry_weights_NK, tail=objective.tail, tails=targets.tails_N
+    ).sum(dtype=torch.float64)
+    total = objective.clm_weight * clm + objective.fusion_weight * fusion
+    return LossSums(total=total, clm=clm.detach(), fusion=fusion.detach())
+
+
+def log_mass(logprobs_NK: Tensor, target_ids: Tensor) -> Tensor:
+    """Log of the student's mass on the kept entries; -inf where a row has none. [N, K] -> [N]"""
+    # A finite stand-in for log 0: logsumexp over nothing but -inf has a NaN gradient.
+    return torch.logsumexp(logprobs_NK.masked_fill(target_ids == NO_ID, -1e4), dim=-1)
+
+
+def upcast(logits: Tensor) -> Tensor:
+    """Half precision as fp32; anything else unchanged."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
