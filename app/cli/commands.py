@@ -1,0 +1,78 @@
+"""The table of commands, and how their errors become exit codes."""
+
+import sys
+
+import typer
+
+from app.cli.download_command import download
+from app.cli.engine_commands import run, schema, validate
+from app.cli.job_commands import cancel, list_jobs, retry, show, submit, watch
+from app.cli.key_commands import key_app
+from app.cli.output import ExitCode, print_error
+from app.cli.serve_commands import serve, worker
+
+app = typer.Typer(
+    help="Fuse what several language models know into one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(serve)
+app.command()(worker)
+app.add_typer(key_app, name="key")
+app.command()(submit)
+app.command("list")(list_jobs)
+app.command()(show)
+app.command()(watch)
+app.command()(cancel)
+app.command()(retry)
+app.command()(download)
+app.command()(run)
+app.command()(validate)
+app.command()(schema)
+
+
+def main() -> None:
+    """Entry point: every expected failure is one clear paragraph and an exit code, never a traceback."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output went away (`fusion list | head`); nothing can be said to it any more.
+        sys.stderr.close()
+        sys.exit(ExitCode.ERROR)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        code = report(error)
+        if code is None:
+            raise
+        sys.exit(code)
+
+
+def report(error: Exception) -> ExitCode | None:
+    """Say what went wrong; None when the error is none that a user is expected to see."""
+    # Imported only now, so that `--help` does not pay for them.
+    from app.client.errors import (
+        ApiError,
+        AuthenticationError,
+        ClientError,
+        InvalidRequestError,
+        NotFoundError,
+    )
+    from fusion.errors import FusionError, UserError
+
+    if isinstance(error, FusionError):
+        print_error(f"{error.code}: {error.message}", hint=error.hint)
+        return ExitCode.USAGE if isinstance(error, UserError) else ExitCode.ERROR
+    if not isinstance(error, ClientError):
+        return None
+    if isinstance(error, ApiError):
+        details = [f"{item.pointer or '/'}: {item.detail}" for item in error.errors]
+        print_error(f"{error.code}: {error.message}", hint=error.hint, details=details)
+    else:
+        print_error(error.message, hint=error.hint)
+    if isinstance(error, AuthenticationError):
+        return ExitCode.AUTHENTICATION
+    if isinstance(error, NotFoundError):
+        return ExitCode.NOT_FOUND
+    return ExitCode.USAGE if isinstance(error, InvalidRequestError) else ExitCode.ERROR

@@ -1,0 +1,58 @@
+"""Commands that need no service: run, validate, schema."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
+from app.cli.output import print_json, print_line
+
+SpecArgument = Annotated[Path, typer.Argument(help="Fusion spec, YAML or JSON.", show_default=False)]
+
+
+def run(
+    spec: SpecArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder of this run; the same folder continues a run.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole job on this machine, without a service."""
+    arguments = [sys.executable, "-m", "fusion", "run", str(spec), "--out", str(out)]
+    # The engine needs torch, which this process must not load: it takes this process over instead.
+    os.execv(sys.executable, [*arguments, "--json"] if as_json else arguments)
+
+
+def validate(
+    spec: SpecArgument,
+    *,
+    remote: Annotated[bool, typer.Option("--remote", help="Also let the service check it.")] = False,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a spec; with --json print it with every default written out."""
+    from fusion.plan import plan_steps
+    from fusion.spec import load_spec
+
+    checked = load_spec(spec)
+    answer = None
+    if remote:
+        with connect(url, api_key, data_dir) as client:
+            answer = client.validate(checked)
+    if as_json:
+        print_json(answer if answer is not None else checked.model_dump(mode="json"))
+        return
+    names = ", ".join(step.name for step in plan_steps(checked))
+    print_line(f"{spec} is valid{' for this service' if remote else ''}; steps: {names}")
+
+
+def schema(*, as_json: JsonOption = False) -> None:
+    """Print the JSON Schema of the spec."""
+    from fusion.spec import spec_schema
+
+    del as_json  # a schema is JSON either way
+    print_json(spec_schema())

@@ -1,0 +1,64 @@
+"""`fusion key`: API keys of the service."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
+from app.cli.output import print_json, print_line, print_table
+
+key_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@key_app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.", show_default=False)],
+    *,
+    scope: Annotated[list[str] | None, typer.Option(help="read, write or admin; may be repeated.")] = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a key. Its secret is shown once."""
+    with connect(url, api_key, data_dir) as client:
+        created = client.create_key(name=name, scopes=scope)
+    if as_json:
+        print_json(created.to_json())
+        return
+    print_line(created.secret or "")
+
+
+@key_app.command("list")
+def list_keys(
+    *,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """List the keys, without their secrets."""
+    with connect(url, api_key, data_dir) as client:
+        keys = client.list_keys()
+    if as_json:
+        print_json([key.to_json() for key in keys])
+        return
+    print_table(("id", "name", "prefix"), [(key.id, key.name, key.prefix) for key in keys])
+
+
+@key_app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="Id of the key.", show_default=False)],
+    *,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Revoke a key at once."""
+    with connect(url, api_key, data_dir) as client:
+        client.revoke_key(key_id)
+    if as_json:
+        print_json({"id": key_id, "revoked": True})
+        return
+    print_line(f"{key_id} is revoked")

@@ -1,0 +1,236 @@
+"""The service's REST interface as Python calls."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import httpx2
+
+from app.client.download import OnProgress, download_artifact
+from app.client.errors import NotFoundError
+from app.client.resources import ApiKey, Artifact, Event, File, Job, MetricPoint, Model, Resource, Step
+from app.client.transport import Transport
+from fusion.spec import FusionSpec
+
+USER_AGENT = "fusion-client/1"
+PAGE_SIZE = 100
+ResourceT = TypeVar("ResourceT", bound=Resource)
+SpecLike = FusionSpec | Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobUpdate:
+    """What `watch` saw: the job and its steps now, and what is new since the update before."""
+
+    job: Job
+    steps: list[Step]
+    events: list[Event]
+    metrics: list[MetricPoint]
+
+
+class FusionClient:
+    """One service, one API key.
+
+    Requests that may be sent twice are retried with growing pauses; refusals raise `ApiError` and its kin.
+
+        with FusionClient("http://127.0.0.1:8000", api_key=key) as client:
+            job = client.submit(load_spec(Path("spec.yaml")))
+            for update in client.watch(job.id):
+                print(update.job.status)
+            client.download_model(job.id, Path("fused"))
+    """
+
+    def __init__(
+        self, base_url: str, api_key: str | None = None, *, transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        self._transport = Transport(base_url, api_key=api_key, user_agent=USER_AGENT, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # Jobs
+
+    def submit(self, spec: SpecLike, *, idempotency_key: str | None = None) -> Job:
+        """Submit a job. A lost answer is asked for again under the same key, so it never runs twice."""
+        headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
+        return Job.model_validate(
+            self._transport.request("POST", "/v1/jobs", json=_as_json(spec), headers=headers, repeatable=True)
+        )
+
+    def validate(self, spec: SpecLike) -> dict[str, Any]:
+        """Check a spec without submitting it; raises what `submit` would raise."""
+        answer: dict[str, Any] = self._transport.request(
+            "POST", "/v1/jobs/validate", json=_as_json(spec), repeatable=True
+        )
+        return answer
+
+    def get_job(self, job_id: str) -> Job:
+        return Job.model_validate(self._transport.request("GET", f"/v1/jobs/{job_id}"))
+
+    def list_jobs(self, *, status: str | None = None, limit: int = 20) -> list[Job]:
+        """The newest jobs first."""
+        params = {"status": status, "limit": min(limit, PAGE_SIZE), "order": "desc"}
+        return self._list("/v1/jobs", Job, params=params, at_most=limit)
+
+    def steps(self, job_id: str) -> list[Step]:
+        return self._list(f"/v1/jobs/{job_id}/steps", Step)
+
+    def events(self, job_id: str, *, after: str | None = None) -> list[Event]:
+        """History of a job in order, from the event after `after`."""
+        return self._list(f"/v1/jobs/{job_id}/events", Event, params={"order": "asc", "after": after})
+
+    def metrics(self, job_id: str, *, after: str | None = None) -> list[MetricPoint]:
+        """Training curves of a job in order, from the point after `after`."""
+        return self._list(f"/v1/jobs/{job_id}/metrics", MetricPoint, params={"order": "asc", "after": after})
+
+    def cancel(self, job_id: str) -> Job:
+        return self._act(job_id, "cancel")
+
+    def retry(self, job_id: str) -> Job:
+        return self._act(job_id, "retry")
+
+    def watch(self, job_id: str, *, poll_seconds: float = 1.0) -> Iterator[JobUpdate]:
+        """Yield the job until it ends; the last update shows it in a terminal status."""
+        last_event: str | None = None
+        last_point: str | None = None
+        while True:
+            # The job first: what is read after a terminal status is complete.
+            job = self.get_job(job_id)
+            events = self.events(job_id, after=last_event)
+            metrics = self._new_metrics(job_id, after=last_point)
+            last_event = events[-1].id if events else last_event
+            last_point = metrics[-1].id if metrics else last_point
+            yield JobUpdate(job=job, steps=self.steps(job_id), events=events, metrics=metrics)
+            if job.is_terminal:
+                return
+            time.sleep(poll_seconds)
+
+    # Files, models, artifacts
+
+    def upload_file(self, path: Path, *, purpose: str = "corpus") -> File:
+        """Upload a corpus file; its id goes into `corpus.files[].file_id` of a spec."""
+        with path.open("rb") as file:
+
+            def form() -> dict[str, Any]:
+                file.seek(0)
+                return {"files": {"file": (path.name, file)}, "data": {"purpose": purpose}}
+
+            # A second copy after a lost answer costs disk only.
+            answer = self._transport.request("POST", "/v1/files", build=form, repeatable=True)
+        return File.model_validate(answer)
+
+    def models(self, *, job_id: str | None = None) -> list[Model]:
+        return self._list("/v1/models", Model, params={"job_id": job_id})
+
+    def get_model(self, model_id: str) -> Model:
+        return Model.model_validate(self._transport.request("GET", f"/v1/models/{model_id}"))
+
+    def artifacts(self, *, job_id: str) -> list[Artifact]:
+        return self._list("/v1/artifacts", Artifact, params={"job_id": job_id})
+
+    def get_artifact(self, artifact_id: str) -> Artifact:
+        """One artifact with the list of its files."""
+        return Artifact.model_validate(self._transport.request("GET", f"/v1/artifacts/{artifact_id}"))
+
+    def download_model(
+        self, model_or_job_id: str, into: Path, *, parallel: int = 4, on_progress: OnProgress | None = None
+    ) -> Path:
+        """Download a fused checkpoint, given its model id or the id of the job that made it.
+
+        Interrupted downloads continue where they stopped when called again.
+        """
+        if model_or_job_id.startswith("job-"):
+            model = self._model_of_job(model_or_job_id)
+        else:
+            model = self.get_model(model_or_job_id)
+        if model.artifact_id is None:
+            raise NotFoundError(
+                f"{model.id} has no files in this service", status=404, code="model_has_no_artifact"
+            )
+        return self.download_artifact(model.artifact_id, into, parallel=parallel, on_progress=on_progress)
+
+    def download_artifact(
+        self, artifact_id: str, into: Path, *, parallel: int = 4, on_progress: OnProgress | None = None
+    ) -> Path:
+        """Download all files of an artifact and verify them."""
+        artifact = self.get_artifact(artifact_id)
+        return download_artifact(self._transport, artifact, into, parallel=parallel, on_progress=on_progress)
+
+    # Administration
+
+    def create_key(self, *, name: str, scopes: list[str] | None = None) -> ApiKey:
+        """Create an API key; its `secret` is shown in this answer and never again."""
+        body = {"name": name} if scopes is None else {"name": name, "scopes": scopes}
+        return ApiKey.model_validate(self._transport.request("POST", "/v1/api_keys", json=body))
+
+    def list_keys(self) -> list[ApiKey]:
+        return self._list("/v1/api_keys", ApiKey)
+
+    def revoke_key(self, key_id: str) -> None:
+        self._transport.request("DELETE", f"/v1/api_keys/{key_id}")
+
+    def spec_schema(self) -> dict[str, Any]:
+        """JSON Schema of the spec as this service understands it."""
+        schema: dict[str, Any] = self._transport.request("GET", "/v1/schemas/fusion-spec")
+        return schema
+
+    def _new_metrics(self, job_id: str, *, after: str | None) -> list[MetricPoint]:
+        """Points after `after`; the whole curves again when a resumed attempt has rewritten that point."""
+        try:
+            return self.metrics(job_id, after=after)
+        except NotFoundError as error:
+            if error.code != "cursor_not_found":
+                raise
+            return self.metrics(job_id)
+
+    def _model_of_job(self, job_id: str) -> Model:
+        found = self.models(job_id=job_id)
+        if found:
+            return found[0]
+        job = self.get_job(job_id)
+        raise NotFoundError(
+            f"{job_id} is {job.status} and has no model",
+            status=404,
+            code="job_has_no_model",
+            hint="a model appears when the job has succeeded: `fusion watch` shows how far it is",
+        )
+
+    def _act(self, job_id: str, action: Literal["cancel", "retry"]) -> Job:
+        # Both ask for a state rather than for a change, so asking twice is harmless.
+        return Job.model_validate(
+            self._transport.request("POST", f"/v1/jobs/{job_id}/{action}", repeatable=action == "cancel")
+        )
+
+    def _list(
+        self,
+        path: str,
+        kind: type[ResourceT],
+        *,
+        params: Mapping[str, Any] | None = None,
+        at_most: int | None = None,
+    ) -> list[ResourceT]:
+        """All pages of a list."""
+        wanted: dict[str, Any] = {"limit": PAGE_SIZE, **(params or {})}
+        items: list[ResourceT] = []
+        while True:
+            page = self._transport.request("GET", path, params=wanted)
+            items += [kind.model_validate(item) for item in page["data"]]
+            if not page.get("has_more") or (at_most is not None and len(items) >= at_most):
+                return items[:at_most]
+            wanted["after"] = page["last_id"]
+
+
+def _as_json(spec: SpecLike) -> dict[str, Any]:
+    return spec.model_dump(mode="json") if isinstance(spec, FusionSpec) else dict(spec)

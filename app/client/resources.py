@@ -1,0 +1,134 @@
+"""What the service's answers look like to a client.
+
+Unknown fields are kept (`model_extra`), so an older client reads a newer service. Times are Unix seconds.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+JobStatus = Literal[
+    "validating", "queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"
+]
+TERMINAL_STATUSES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Resource(BaseModel):
+    """Read-only, and open to fields this release does not know."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Exactly what the service sent."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Progress(Resource):
+    """How far a job or a step is.
+
+    `percent` is the job's or the step's; the rest is about the step named by `stage`. `eta_seconds` is None
+    while nobody can tell.
+    """
+
+    stage: str | None = None
+    percent: float = 0.0
+    done: float | None = None
+    total: float | None = None
+    unit: str | None = None
+    tokens_done: int | None = None
+    eta_seconds: float | None = None
+
+
+class JobError(Resource):
+    """Why a job or a step failed."""
+
+    code: str
+    category: str
+    message: str
+    hint: str | None = None
+    retryable: bool = False
+
+
+class Job(Resource):
+    id: str
+    name: str
+    status: str
+    status_reason: str | None = None
+    progress: Progress | None = None
+    error: JobError | None = None
+    model_id: str | None = None
+    created_at: int
+    started_at: int | None = None
+    finished_at: int | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL_STATUSES
+
+
+class Step(Resource):
+    id: str
+    name: str
+    stage: str
+    subject: str | None = None
+    status: str
+    attempt: int = 0
+    progress: Progress | None = None
+    error: JobError | None = None
+
+
+class Event(Resource):
+    id: str
+    type: str
+    message: str | None = None
+    created_at: int
+
+
+class MetricPoint(Resource):
+    """Numbers of one optimiser step of one training; None for one that was not finite."""
+
+    id: str
+    step_id: str
+    step_name: str
+    step: int
+    values: dict[str, float | None]
+
+
+class File(Resource):
+    id: str
+    filename: str
+    bytes: int
+    sha256: str
+    status: str
+    status_details: str | None = None
+
+
+class Model(Resource):
+    id: str
+    name: str
+    job_id: str | None = None
+    artifact_id: str | None = None
+
+
+class ArtifactFile(Resource):
+    path: str
+    size: int
+    sha256: str
+
+
+class Artifact(Resource):
+    id: str
+    kind: str
+    role: str | None = None
+    digest: str | None = None
+    num_bytes: int = 0
+    files: list[ArtifactFile] = []
+
+
+class ApiKey(Resource):
+    """`secret` is only there in the answer to its creation."""
+
+    id: str
+    name: str | None = None
+    prefix: str | None = None
+    secret: str | None = None

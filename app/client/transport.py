@@ -1,0 +1,98 @@
+"""HTTP with patience: retries what may safely be sent again, and turns refusals into typed errors."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx2
+
+from app.client.errors import UnreachableError, error_from_response
+
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+MAX_ATTEMPTS = 5
+MAX_PAUSE_SECONDS = 20.0
+CONNECT_TIMEOUT_SECONDS = 10.0
+READ_TIMEOUT_SECONDS = 60.0
+
+
+def backoff_seconds(attempt: int) -> float:
+    """Pause before try number `attempt + 1` (first try is 0): exponential with full jitter."""
+    return random.uniform(0.1, 1.0) * min(MAX_PAUSE_SECONDS, 0.25 * 2.0**attempt)
+
+
+class Transport:
+    """Requests to one service with one key. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None,
+        user_agent: str,
+        transport: httpx2.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        headers = {"user-agent": user_agent}
+        if api_key is not None:
+            headers["authorization"] = f"Bearer {api_key}"
+        self.pause = pause
+        self.http = httpx2.Client(
+            base_url=base_url,
+            headers=headers,
+            transport=transport,
+            timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+        )
+
+    def close(self) -> None:
+        self.http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool | None = None,
+        build: Callable[[], dict[str, Any]] | None = None,
+    ) -> Any:
+        """Send and return the JSON of the answer (None where it has none).
+
+        Args:
+            repeatable: whether sending it twice is harmless; by default true for anything but POST.
+            build: gives extra arguments anew for every try, for bodies that are read while sent.
+        """
+        tries = MAX_ATTEMPTS if (method != "POST" if repeatable is None else repeatable) else 1
+        wanted = {name: value for name, value in (params or {}).items() if value is not None}
+        for attempt in range(tries):
+            last = attempt == tries - 1
+            body = build() if build is not None else {"json": json} if json is not None else {}
+            try:
+                response = self.http.request(method, path, params=wanted, headers=headers, **body)
+            except httpx2.TransportError as error:
+                if last:
+                    raise self.unreachable(error) from error
+                self.pause(backoff_seconds(attempt))
+                continue
+            if response.status_code in RETRIED_STATUSES and not last:
+                self.pause(retry_after_seconds(response) or backoff_seconds(attempt))
+                continue
+            if response.is_error:
+                raise error_from_response(response)
+            return response.json() if response.content else None
+        raise AssertionError("unreachable: every branch of the last attempt returns or raises")
+
+    def unreachable(self, error: httpx2.TransportError) -> UnreachableError:
+        """The error for a service that does not answer."""
+        return UnreachableError(
+            f"no answer from {self.http.base_url}: {str(error) or type(error).__name__}",
+            hint="is the service running (`fusion serve`), and is the URL right (--url, FUSION_URL)?",
+        )
+
+
+def retry_after_seconds(response: httpx2.Response) -> float | None:
+    """What the service asks for, within reason; dates are not understood."""
+    value = response.headers.get("retry-after", "")
+    return min(float(value), MAX_PAUSE_SECONDS) if value.isdigit() else None

@@ -1,0 +1,1 @@
+"""The database: tables, engine, transactions. `session.py` is the only module that commits."""

@@ -1,0 +1,33 @@
+"""Jobs: what a user submitted, and where it stands."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Json, UtcTime, db_time, new_id
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "project_id", "id"), Index(None, "status", "id"))
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("job"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    spec_digest: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(20))
+    """`lifecycle.job_status` of the steps and `desired`, stored so that lists can filter by it."""
+    desired: Mapped[str] = mapped_column(String(20))
+    """What the user asked for: run, pause or cancel."""
+    status_reason: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    last_event_seq: Mapped[int] = mapped_column(Integer, default=0)
+    """Taken under the row's lock, so that events of a job become visible in the order of their numbers."""
+    last_metric_seq: Mapped[int] = mapped_column(Integer, default=0)
+    created_by: Mapped[str | None] = mapped_column(String(40))
+    created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
+    started_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcTime)

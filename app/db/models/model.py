@@ -1,0 +1,26 @@
+"""Models known to a project: registered checkpoints and the results of its jobs."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Json, UtcTime, db_time, new_id
+
+
+class Model(Base):
+    __tablename__ = "models"
+    __table_args__ = (Index(None, "project_id", "id"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("model"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    """The job that made it; None for a registered checkpoint."""
+    artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
+    """The stored checkpoint; None where `origin` says where the checkpoint is."""
+    origin: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Hub repository and revision, or local path, of a registered checkpoint."""
+    created_by: Mapped[str | None] = mapped_column(String(40))
+    created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())

@@ -1,0 +1,56 @@
+"""Steps: the units of work of a job. Only steps have a state machine (`app.jobs.lifecycle`)."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Json, UtcTime, db_time, new_id
+
+
+class Step(Base):
+    __tablename__ = "steps"
+    __table_args__ = (
+        UniqueConstraint("job_id", "name"),
+        Index(None, "status", "resource", "ready_at"),
+        Index(None, "status", "lease_ends_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("step"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    position: Mapped[int] = mapped_column(Integer)
+    name: Mapped[str] = mapped_column(String(100))
+    stage: Mapped[str] = mapped_column(String(20))
+    subject: Mapped[str | None] = mapped_column(String(100))
+    resource: Mapped[str] = mapped_column(String(20))
+    weight: Mapped[float] = mapped_column(Float)
+
+    status: Mapped[str] = mapped_column(String(20))
+    status_reason: Mapped[str | None] = mapped_column(String(100))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    """The fencing token: a write of an earlier attempt is refused."""
+    forgiven_attempts: Mapped[int] = mapped_column(Integer, default=0)
+    """Attempts up to this number no longer count against the budgets, because a user asked for a retry."""
+    worker_id: Mapped[str | None] = mapped_column(String(200))
+    lease_ends_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    ready_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """Not claimed before; later than now while a failed attempt backs off."""
+
+    done: Mapped[float | None] = mapped_column(Float)
+    total: Mapped[float | None] = mapped_column(Float)
+    unit: Mapped[str | None] = mapped_column(String(40))
+    tokens_done: Mapped[int | None] = mapped_column(BigInteger)
+    first_done: Mapped[float | None] = mapped_column(Float)
+    """`done` at the attempt's first report: a resumed attempt does not start at zero."""
+    first_progress_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    progress_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+    # No foreign key: artifacts already refer to steps, and SQLite cannot add the second one of a cycle later.
+    artifact_id: Mapped[str | None] = mapped_column(String(40))
+    figures: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
+    started_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcTime)

@@ -1,0 +1,96 @@
+"""Engines and transactions. Nothing else in the product commits."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy import create_engine as create_sqlalchemy_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SQLITE_BUSY_TIMEOUT_SECONDS = 30
+_SQLITE_WITH_SAFE_WAL = (3, 51, 3)
+"""Earlier ones can corrupt a database when two connections reset the write-ahead log at once."""
+
+# As many as the server has threads, so that none waits for a connection.
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30}
+
+
+def create_engine(url: str) -> Engine:
+    """An engine for `sqlite:///file` or `postgresql+psycopg://...`, set up the way the service relies on.
+
+    Raises:
+        ValueError: for any other database.
+    """
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite_engine(url)
+    if backend == "postgresql":
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return create_sqlalchemy_engine(
+            parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **_POOL
+        )
+    raise ValueError(f"database {backend!r} is not supported; use sqlite:///... or postgresql+psycopg://...")
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """A session whose work is committed at the end of the block, or undone when the block raises."""
+    with Session(engine, expire_on_commit=False, autoflush=True) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def read_only(engine: Engine) -> Iterator[Session]:
+    """A session that sees one consistent state and takes no write lock."""
+    reader = engine.execution_options(postgresql_readonly=True, sqlite_read_only=True)
+    with Session(reader, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def schema_transaction(engine: Engine) -> Iterator[Connection]:
+    """A connection for changes of the schema: all of them are committed, or none."""
+    with engine.begin() as connection:
+        yield connection
+
+
+def in_transaction(
+    engine: Engine, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """Call `function(session, ...)` in a transaction of its own."""
+    with transaction(engine) as session:
+        return function(session, *args, **kwargs)
+
+
+def _sqlite_engine(url: str) -> Engine:
+    engine = create_sqlalchemy_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}, **_POOL)
+    event.listen(engine, "connect", _prepare_sqlite_connection)
+    event.listen(engine, "begin", _begin_sqlite_transaction)
+    return engine
+
+
+def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver's own transaction handling starts with a read and upgrades later, which fails at once
+    # under contention whatever the timeout says; we say BEGIN ourselves.
+    connection.isolation_level = None
+    journal = "WAL" if sqlite3.sqlite_version_info >= _SQLITE_WITH_SAFE_WAL else "DELETE"
+    for pragma in (
+        f"busy_timeout = {SQLITE_BUSY_TIMEOUT_SECONDS * 1000}",
+        f"journal_mode = {journal}",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite_transaction(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get("sqlite_read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,304 @@
+"""The errors of the API, as one small tree, and how each becomes `application/problem+json`.
+
+    ApiError
+    ├── BadRequest 400          ├── Conflict 409
+    ├── Unauthorized 401        ├── ContentTooLarge 413
+    ├── Forbidden 403           ├── UnsupportedMediaType 415
+    ├── NotFound 404            ├── RangeNotSatisfiable 416
+    ├── MethodNotAllowed 405    ├── Unprocessable 422
+    ├── InternalServerError 500 └── Unavailable 503
+
+A problem has the members of RFC 9457 and an `error` object as OpenAI's API has it, which its clients
+unwrap. It never holds a traceback.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from app.logs import current_request_id, get_logger
+from fusion.errors import FusionError
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+log = get_logger(__name__)
+
+OpenAiErrorType = Literal[
+    "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "server_error"
+]
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field of the request."""
+
+    pointer: str
+    """JSON pointer (RFC 6901) into the body, or `header:`, `query:` or `path:` and a name."""
+    code: str
+    detail: str
+
+
+class OpenAiError(BaseModel):
+    """The same problem in the shape that OpenAI's clients unwrap."""
+
+    message: str
+    type: OpenAiErrorType
+    code: str
+    param: str | None = None
+
+
+class Problem(BaseModel):
+    """A refused or failed request (RFC 9457)."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    """For programs; stable."""
+    request_id: str | None
+    """Quote it to the operator: the service's logs carry it."""
+    errors: list[FieldProblem] = Field(default_factory=list)
+    error: OpenAiError
+
+
+class ApiError(Exception):
+    """A request that is answered with a problem. Subclasses fix the status."""
+
+    status: ClassVar[int]
+    title: ClassVar[str]
+    default_code: ClassVar[str]
+    default_headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        errors: Sequence[FieldProblem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or self.default_code
+        self.errors = list(errors)
+        self.headers = {**self.default_headers, **(headers or {})}
+
+
+class BadRequest(ApiError):
+    """The request cannot be read."""
+
+    status, title, default_code = 400, "Bad request", "bad_request"
+
+
+class Unauthorized(ApiError):
+    """No valid API key was sent."""
+
+    status, title, default_code = 401, "Unauthorized", "invalid_api_key"
+    default_headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(ApiError):
+    """The API key may not do this."""
+
+    status, title, default_code = 403, "Forbidden", "forbidden"
+
+
+class NotFound(ApiError):
+    """There is no such thing in this project."""
+
+    status, title, default_code = 404, "Not found", "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """The resource does not know this method."""
+
+    status, title, default_code = 405, "Method not allowed", "method_not_allowed"
+
+
+class Conflict(ApiError):
+    """The resource is in a state that does not allow this; repeating the request does not help."""
+
+    status, title, default_code = 409, "Conflict", "conflict"
+    default_headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+
+class ContentTooLarge(ApiError):
+    """The body is larger than the service accepts."""
+
+    status, title, default_code = 413, "Content too large", "content_too_large"
+
+
+class UnsupportedMediaType(ApiError):
+    """The body is in a format that this endpoint does not read."""
+
+    status, title, default_code = 415, "Unsupported media type", "unsupported_media_type"
+
+
+class RangeNotSatisfiable(ApiError):
+    """The requested range lies outside the content."""
+
+    status, title, default_code = 416, "Range not satisfiable", "range_not_satisfiable"
+
+
+class Unprocessable(ApiError):
+    """The request is readable, and a field of it is wrong."""
+
+    status, title, default_code = 422, "Unprocessable content", "invalid_request"
+
+
+class InternalServerError(ApiError):
+    """A mistake of the service's."""
+
+    status, title, default_code = 500, "Internal server error", "internal"
+
+
+class Unavailable(ApiError):
+    """The service cannot do this now; another try may succeed."""
+
+    status, title, default_code = 503, "Service unavailable", "unavailable"
+    default_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+
+API_ERRORS: tuple[type[ApiError], ...] = (
+    BadRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    ContentTooLarge,
+    UnsupportedMediaType,
+    RangeNotSatisfiable,
+    Unprocessable,
+    InternalServerError,
+    Unavailable,
+)
+_CLASS_OF_STATUS = {error.status: error for error in API_ERRORS}
+
+_OPENAI_TYPES: dict[int, OpenAiErrorType] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+}
+
+
+def problem_responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` argument of a route that can answer with these errors."""
+    return {
+        error.status: {
+            "description": (error.__doc__ or error.title).strip(),
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for error in errors
+    }
+
+
+def problem_response(error: ApiError, *, instance: str) -> JSONResponse:
+    """The answer to a request that ended in `error`."""
+    problem = Problem(
+        type=f"urn:fusion:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        instance=instance,
+        code=error.code,
+        request_id=current_request_id.get(),
+        errors=error.errors,
+        error=OpenAiError(
+            message=error.detail,
+            type=_openai_type(error.status),
+            code=error.code,
+            param=error.errors[0].pointer if error.errors else None,
+        ),
+    )
+    return JSONResponse(
+        problem.model_dump(mode="json"),
+        status_code=error.status,
+        headers=error.headers,
+        media_type=PROBLEM_MEDIA_TYPE,
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of a request with a problem."""
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(FusionError, _answer_fusion_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(OperationalError, _answer_database_outage)
+
+
+def json_pointer(location: Sequence[int | str]) -> str:
+    """RFC 6901 pointer of a path of keys and indices; the empty path is the whole document."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return problem_response(error, instance=request.url.path)
+
+
+def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FusionError)
+    if error.category != "user":
+        raise error
+    detail = error.message if error.hint is None else f"{error.message} ({error.hint})"
+    fields = (
+        []
+        if error.pointer is None
+        else [FieldProblem(pointer=error.pointer, code=error.code, detail=error.message)]
+    )
+    return problem_response(Unprocessable(detail, code=error.code, errors=fields), instance=request.url.path)
+
+
+def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    items = error.errors()
+    if any(item["type"] == "json_invalid" for item in items):
+        reason = items[0].get("ctx", {}).get("error", "not JSON")
+        return problem_response(
+            BadRequest(f"the body is not valid JSON: {reason}", code="json_invalid"),
+            instance=request.url.path,
+        )
+    fields = [
+        FieldProblem(pointer=_request_pointer(item["loc"]), code=item["type"], detail=item["msg"])
+        for item in items
+    ]
+    detail = "; ".join(f"{field.pointer}: {field.detail}" for field in fields)
+    return problem_response(Unprocessable(detail, errors=fields), instance=request.url.path)
+
+
+def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    error_class = _CLASS_OF_STATUS.get(error.status_code)
+    if error_class is None:
+        error_class = InternalServerError if error.status_code >= 500 else BadRequest
+    return problem_response(error_class(str(error.detail), headers=error.headers), instance=request.url.path)
+
+
+def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
+    log.error("database_unreachable", error=str(error))
+    outage = Unavailable("the database does not answer; try again", code="database_unavailable")
+    return problem_response(outage, instance=request.url.path)
+
+
+def _request_pointer(location: Sequence[int | str]) -> str:
+    origin, *path = location
+    if origin == "body":
+        return json_pointer(path)
+    return f"{origin}:{'.'.join(str(part) for part in path)}"
+
+
+def _openai_type(status: int) -> OpenAiErrorType:
+    if status >= 500:
+        return "server_error"
+    return _OPENAI_TYPES.get(status, "invalid_request_error")

@@ -1,0 +1,1 @@
+"""Jobs: submitting them, following them, and moving their steps."""

@@ -1,0 +1,221 @@
+"""The statements behind the life of jobs and steps. Every move is one guarded UPDATE.
+
+Whoever moves steps of a job holds the lock of its row first (`lock_job`): two needs that succeed at once
+cannot both miss that they were the last, events get their numbers in order, and no two transactions wait
+for each other. Heartbeats and progress touch only their own running step and take no such lock.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from app.db.base import db_time
+from app.db.json_values import storable
+from app.db.models import Artifact, Attempt, Event, Job, OutboxMessage, Step, StepNeed
+from app.jobs.lifecycle import (
+    FINISHED_JOBS,
+    AttemptOutcome,
+    CancelReason,
+    Desired,
+    JobStatus,
+    StepStatus,
+    is_allowed,
+    job_status,
+)
+
+_NO_PROGRESS_YET: dict[str, Any] = {
+    "done": None,
+    "total": None,
+    "unit": None,
+    "tokens_done": None,
+    "first_done": None,
+    "first_progress_at": None,
+    "progress_at": None,
+}
+
+
+def lock_job(session: Session, job_id: str) -> Job:
+    """The job, with its row locked until the transaction ends."""
+    # NO KEY UPDATE: rows that refer to the job can still be inserted by whoever holds a step of it.
+    query = select(Job).where(Job.id == job_id).with_for_update(key_share=True)
+    return session.scalars(query.execution_options(populate_existing=True)).one()
+
+
+def lock_job_of_step(session: Session, step_id: str) -> Job | None:
+    """Lock the job that a step belongs to; None when there is no such step."""
+    job_id = session.scalar(select(Step.job_id).where(Step.id == step_id))
+    return None if job_id is None else lock_job(session, job_id)
+
+
+def get_step(session: Session, step_id: str) -> Step:
+    """The step as the database has it now."""
+    return session.scalars(
+        select(Step).where(Step.id == step_id).execution_options(populate_existing=True)
+    ).one()
+
+
+def move_step(
+    session: Session,
+    step_id: str,
+    *,
+    source: StepStatus,
+    target: StepStatus,
+    attempt: int,
+    where: ColumnElement[bool] | None = None,
+    **values: Any,
+) -> bool:
+    """Move one step; False when it is no longer in `source` at `attempt`, so that somebody else moved it."""
+    assert is_allowed(source, target), f"{source} -> {target}"
+    statement = update(Step).where(Step.id == step_id, Step.status == source, Step.attempt == attempt)
+    if where is not None:
+        statement = statement.where(where)
+    statement = statement.values(status=target, **values).returning(Step.id)
+    return session.scalar(statement.execution_options(synchronize_session=False)) is not None
+
+
+def move_steps(
+    session: Session,
+    job_id: str,
+    *,
+    sources: Collection[StepStatus],
+    target: StepStatus,
+    where: ColumnElement[bool] | None = None,
+    **values: Any,
+) -> list[str]:
+    """Move every step of a job that is in one of `sources`; the names of those that moved."""
+    assert all(is_allowed(source, target) for source in sources), f"{sources} -> {target}"
+    statement = update(Step).where(Step.job_id == job_id, Step.status.in_(sources))
+    if where is not None:
+        statement = statement.where(where)
+    statement = statement.values(status=target, **values).returning(Step.name)
+    return sorted(session.scalars(statement.execution_options(synchronize_session=False)))
+
+
+def queue_ready_steps(session: Session, job: Job) -> list[str]:
+    """Queue the pending steps whose needs have all succeeded, and ring for them."""
+    needed = aliased(Step)
+    unmet = exists().where(
+        StepNeed.step_id == Step.id,
+        StepNeed.needed_step_id == needed.id,
+        needed.status != StepStatus.SUCCEEDED,
+    )
+    statement = (
+        update(Step)
+        .where(Step.job_id == job.id, Step.status == StepStatus.PENDING, ~unmet)
+        .values(status=StepStatus.QUEUED, ready_at=db_time(), status_reason=None, **_NO_PROGRESS_YET)
+        .returning(Step.name, Step.resource)
+        .execution_options(synchronize_session=False)
+    )
+    rows = session.execute(statement).all()
+    for row in rows:
+        ring(session, row.resource)
+    return sorted(row.name for row in rows)
+
+
+def cancel_waiting_steps(session: Session, job: Job, *, reason: CancelReason) -> list[str]:
+    """End the steps of a job that no worker has."""
+    return move_steps(
+        session,
+        job.id,
+        sources=(StepStatus.PENDING, StepStatus.QUEUED),
+        target=StepStatus.CANCELLED,
+        status_reason=reason,
+        finished_at=db_time(),
+    )
+
+
+def refresh_job(session: Session, job: Job) -> None:
+    """Store the status that follows from the steps, and say so in the history when it changed."""
+    statuses = session.scalars(select(Step.status).where(Step.job_id == job.id)).all()
+    status = job_status([StepStatus(text) for text in statuses], Desired(job.desired))
+    before = JobStatus(job.status)
+    if status == before:
+        return
+    values: dict[str, Any] = {
+        "status": status,
+        "finished_at": db_time() if status in FINISHED_JOBS else None,
+    }
+    if job.started_at is None and status is JobStatus.RUNNING:
+        values["started_at"] = db_time()
+    statement = update(Job).where(Job.id == job.id, Job.status == before).values(**values)
+    session.execute(statement.execution_options(synchronize_session=False))
+    session.refresh(job)
+    add_event(session, job, "job_status_changed", f"job is {status}", details={"from": before, "to": status})
+
+
+def add_event(
+    session: Session,
+    job: Job,
+    event_type: str,
+    message: str,
+    *,
+    step_id: str | None = None,
+    attempt: int | None = None,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Append to the history of a job. The statement locks the job's row."""
+    statement = update(Job).where(Job.id == job.id).values(last_event_seq=Job.last_event_seq + 1)
+    seq = session.scalars(
+        statement.returning(Job.last_event_seq).execution_options(synchronize_session=False)
+    ).one()
+    session.add(
+        Event(
+            project_id=job.project_id,
+            job_id=job.id,
+            seq=seq,
+            type=event_type,
+            step_id=step_id,
+            attempt=attempt,
+            message=storable(message),
+            details=storable(details or {}),
+        )
+    )
+
+
+def ring(session: Session, resource: str, *, after_seconds: float = 0.0) -> None:
+    """Ask the workers of a queue to look at the database, once this transaction is committed."""
+    session.add(OutboxMessage(resource=resource, due_at=db_time(after_seconds)))
+
+
+def end_attempt(
+    session: Session,
+    step_id: str,
+    *,
+    attempt: int,
+    outcome: AttemptOutcome,
+    reason: str | None = None,
+    error: dict[str, Any] | None = None,
+) -> None:
+    """Write down how an attempt ended."""
+    statement = (
+        update(Attempt)
+        .where(Attempt.step_id == step_id, Attempt.attempt == attempt)
+        .values(outcome=outcome, reason=storable(reason), error=storable(error), ended_at=db_time())
+    )
+    session.execute(statement.execution_options(synchronize_session=False))
+
+
+def attempts_without_progress(session: Session, step: Step, *, outcome: AttemptOutcome) -> Sequence[Attempt]:
+    """Attempts that ended in `outcome` since the last stored checkpoint and since the user's last retry."""
+    last_checkpoint = session.scalar(
+        select(func.max(Artifact.attempt)).where(Artifact.step_id == step.id, Artifact.kind == "checkpoint")
+    )
+    counted_from = max(step.forgiven_attempts, last_checkpoint or 0)
+    query = select(Attempt).where(
+        Attempt.step_id == step.id, Attempt.outcome == outcome, Attempt.attempt > counted_from
+    )
+    return session.scalars(query.execution_options(populate_existing=True)).all()
+
+
+def has_failed_step(session: Session, job_id: str) -> bool:
+    """Whether a step of the job failed, so that the rest of it stops."""
+    return bool(
+        session.scalar(select(exists().where(Step.job_id == job_id, Step.status == StepStatus.FAILED)))
+    )
+
+
+def running(step_id: str, attempt: int) -> ColumnElement[bool]:
+    """The guard of an attempt's writes: it still has the step."""
+    return and_(Step.id == step_id, Step.status == StepStatus.RUNNING, Step.attempt == attempt)

@@ -1,0 +1,97 @@
+"""What a valid spec may name here: folders under the allowed roots, files and models of the project."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db.models import File, Model
+from app.errors import FieldProblem, Unprocessable
+from fusion.spec import FusionSpec
+
+
+def check_spec(session: Session, spec: FusionSpec, *, project_id: str, allowed_roots: Sequence[Path]) -> None:
+    """Check everything that a spec points at and that can be known without running it.
+
+    Raises:
+        Unprocessable: with one entry per field that points at something it may not or cannot.
+    """
+    problems = [*path_problems(spec, allowed_roots), *_reference_problems(session, spec, project_id)]
+    if problems:
+        detail = "; ".join(f"{problem.pointer}: {problem.detail}" for problem in problems)
+        raise Unprocessable(detail, code=problems[0].code, errors=problems)
+
+
+def path_problems(spec: FusionSpec, allowed_roots: Sequence[Path]) -> list[FieldProblem]:
+    """Local paths that may not be read, symbolic links resolved. Workers ask again before they read."""
+    checked = (_path_problem(pointer, text, allowed_roots) for pointer, text in spec.local_paths())
+    return [problem for problem in checked if problem is not None]
+
+
+def _path_problem(pointer: str, text: str, allowed_roots: Sequence[Path]) -> FieldProblem | None:
+    resolved = _resolved(text)
+    root = next((root for root in allowed_roots if resolved and resolved.is_relative_to(root)), None)
+    if resolved is None or root is None:
+        return FieldProblem(
+            pointer=pointer,
+            code="path_not_allowed",
+            detail=(
+                f"{text!r} is not an absolute path under an allowed root; the operator allows folders "
+                "with the setting allowed_roots (FUSION_ALLOWED_ROOTS)"
+            ),
+        )
+    # A root that this machine does not have may still be there for the workers.
+    if root.is_dir() and not resolved.exists():
+        return FieldProblem(pointer=pointer, code="path_not_found", detail=f"there is nothing at {text!r}")
+    return None
+
+
+def _resolved(text: str) -> Path | None:
+    """Where an absolute path leads, symbolic links followed; None for one that no file system would take."""
+    try:
+        path = Path(text).resolve()
+        path.exists()
+    except (OSError, RuntimeError):
+        return None
+    return path if Path(text).is_absolute() else None
+
+
+def _reference_problems(session: Session, spec: FusionSpec, project_id: str) -> list[FieldProblem]:
+    files = dict(spec.file_ids())
+    models = {f"{pointer}/model_id": ref.model_id for _, pointer, ref in spec.model_refs() if ref.model_id}
+    known_files = {
+        file.id: file
+        for file in session.scalars(
+            select(File).where(File.project_id == project_id, File.id.in_(list(files.values())))
+        )
+    }
+    known_models = set(
+        session.scalars(
+            select(Model.id).where(Model.project_id == project_id, Model.id.in_(list(models.values())))
+        )
+    )
+    return [
+        *_unknown(files, known_files, code="file_not_found", word="uploaded file"),
+        *_unknown(models, known_models, code="model_not_found", word="registered model"),
+        *_unusable(files, known_files),
+    ]
+
+
+def _unknown(named: dict[str, str], known: Collection[str], *, code: str, word: str) -> list[FieldProblem]:
+    return [
+        FieldProblem(pointer=pointer, code=code, detail=f"this project has no {word} {item_id!r}")
+        for pointer, item_id in named.items()
+        if item_id not in known
+    ]
+
+
+def _unusable(named: dict[str, str], known: dict[str, File]) -> list[FieldProblem]:
+    """Files whose check on arrival found a problem."""
+    problems = []
+    for pointer, file_id in named.items():
+        error = known[file_id].error if file_id in known else None
+        if error is not None:
+            detail = f"{file_id} cannot be used: {error['message']}"
+            problems.append(FieldProblem(pointer=pointer, code="file_not_usable", detail=detail))
+    return problems

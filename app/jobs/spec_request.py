@@ -1,0 +1,122 @@
+"""Reading a spec from a request: JSON or YAML, with every wrong field named by its pointer."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Final
+
+import yaml
+from fastapi import Depends, Request
+from pydantic import ValidationError
+
+from app.errors import BadRequest, FieldProblem, Unprocessable, UnsupportedMediaType, json_pointer
+from fusion.spec import FusionSpec
+
+JSON_MEDIA_TYPE: Final = "application/json"
+YAML_MEDIA_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+
+SPEC_REQUEST_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            media_type: {"schema": {"$ref": "#/components/schemas/FusionSpec"}}
+            for media_type in (JSON_MEDIA_TYPE, "application/yaml")
+        },
+    }
+}
+"""For `openapi_extra`: the endpoints read the body themselves."""
+
+# Validators that look at several fields start their message with the one to blame: `sources[0].name: ...`.
+_NAMED_FIELD: Final = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)+")
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+def _spec_of_request(request: Request, body: Annotated[bytes, Depends(_body)]) -> FusionSpec:
+    content_type = request.headers.get("content-type", JSON_MEDIA_TYPE)
+    return read_spec(body, media_type=content_type.partition(";")[0].strip().lower())
+
+
+SpecOfRequest = Annotated[FusionSpec, Depends(_spec_of_request)]
+
+
+def read_spec(body: bytes, *, media_type: str) -> FusionSpec:
+    """Parse and validate a spec.
+
+    Raises:
+        UnsupportedMediaType: neither JSON nor YAML.
+        BadRequest: the text cannot be parsed.
+        Unprocessable: with one entry per wrong field.
+    """
+    data = _parse(body, media_type=media_type)
+    if not isinstance(data, dict):
+        raise Unprocessable(
+            f"a spec is a mapping that starts with api_version: fusion/v1, got {type(data).__name__}",
+            code="spec_invalid",
+        )
+    problems = list(_unstorable(data, ()))
+    if problems:
+        raise _refusal(problems)
+    try:
+        return FusionSpec.model_validate(data)
+    except ValidationError as error:
+        raise _refusal(field_problems(error)) from error
+
+
+def field_problems(error: ValidationError) -> list[FieldProblem]:
+    """Every problem of a spec, by field."""
+    problems = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        detail = item["msg"].removeprefix("Value error, ")
+        location = _blamed_location(item["loc"], detail) if item["type"] == "value_error" else item["loc"]
+        problems.append(FieldProblem(pointer=json_pointer(location), code=item["type"], detail=detail))
+    return problems
+
+
+def _parse(body: bytes, *, media_type: str) -> Any:
+    if media_type != JSON_MEDIA_TYPE and media_type not in YAML_MEDIA_TYPES:
+        raise UnsupportedMediaType(
+            f"a spec is sent as {JSON_MEDIA_TYPE} or application/yaml, got {media_type!r}"
+        )
+    try:
+        text = body.decode("utf-8")
+        return json.loads(text) if media_type == JSON_MEDIA_TYPE else yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        kind = "JSON" if media_type == JSON_MEDIA_TYPE else "YAML"
+        raise BadRequest(f"the body is not valid {kind}: {error}", code="spec_unreadable") from error
+
+
+def _refusal(problems: Sequence[FieldProblem]) -> Unprocessable:
+    detail = "; ".join(f"{problem.pointer or 'spec'}: {problem.detail}" for problem in problems)
+    return Unprocessable(detail, code="spec_invalid", errors=problems)
+
+
+def _blamed_location(location: tuple[int | str, ...], message: str) -> tuple[int | str, ...]:
+    named = _NAMED_FIELD.match(message)
+    if named is None:
+        return location
+    words = named.group().replace("[", ".").replace("]", "").split(".")
+    path = tuple(int(word) if word.isdigit() else word for word in words)
+    if location and location[-1] == path[0]:
+        return (*location, *path[1:])
+    return (*location, *path)
+
+
+def _unstorable(value: Any, location: tuple[int | str, ...]) -> Iterator[FieldProblem]:
+    """Text that the database cannot hold."""
+    if isinstance(value, str):
+        if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            yield FieldProblem(
+                pointer=json_pointer(location),
+                code="text_not_allowed",
+                detail="the text holds a NUL or half of a surrogate pair",
+            )
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unstorable(key, (*location, str(key)))
+            yield from _unstorable(item, (*location, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unstorable(item, (*location, index))

@@ -1,0 +1,102 @@
+"""The API process: `uvicorn app.main:create_app --factory`."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+
+from app.accounts import endpoints as account_endpoints
+from app.accounts.secret_files import load_pepper
+from app.artifacts import endpoints as artifact_endpoints
+from app.catalog import file_endpoints, model_endpoints
+from app.db.session import create_engine
+from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
+from app.jobs import endpoints as job_endpoints
+from app.logs import configure_logs
+from app.operations import endpoints as operation_endpoints
+from app.operations.housekeeping import Housekeeper
+from app.queue import open_doorbell
+from app.request_context import RequestContextMiddleware
+from app.settings import Settings
+from app.storage.opening import open_store
+from fusion.spec import FusionSpec
+
+_ROUTERS = (
+    job_endpoints.router,
+    file_endpoints.router,
+    model_endpoints.router,
+    artifact_endpoints.router,
+    account_endpoints.router,
+    operation_endpoints.router,
+)
+_SCHEMA_REF = "#/components/schemas/{model}"
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API over the database and the store that the settings name; its tables must exist."""
+    settings = settings or Settings()
+    configure_logs(settings.log_level)
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    app = FastAPI(
+        title="fusion",
+        summary="Fuse what several language models know into one.",
+        version=version("fusion-service"),
+        lifespan=_lifespan,
+        middleware=[
+            Middleware(RequestContextMiddleware),
+            # Not FastAPI's argument: that limiter stands outside of ours, and its refusal is not a problem.
+            Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_request_bytes),
+        ],
+        responses=problem_responses(InternalServerError, Unavailable),
+    )
+    app.state.settings = settings
+    app.state.engine = create_engine(settings.database_url)
+    app.state.store = open_store(settings.storage_url)
+    app.state.key_pepper = load_pepper(
+        settings.key_pepper_file,
+        given=settings.key_pepper.get_secret_value() if settings.key_pepper is not None else None,
+    )
+    install_error_handlers(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    # FastAPI's way to extend the document: https://fastapi.tiangolo.com/how-to/extending-openapi/
+    app.openapi = _with_shared_schemas(app.openapi)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Keep house while the server runs."""
+    settings: Settings = app.state.settings
+    housekeeper = Housekeeper(
+        app.state.engine,
+        doorbell=open_doorbell(settings.broker_url),
+        lease_seconds=settings.lease_seconds,
+        reconcile_seconds=settings.reconcile_seconds,
+    )
+    housekeeper.start()
+    try:
+        yield
+    finally:
+        await run_in_threadpool(housekeeper.stop)
+        app.state.engine.dispose()
+
+
+def _with_shared_schemas(make_document: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Add what routes refer to by name: the spec, which they read themselves, and the problem."""
+
+    def openapi() -> dict[str, Any]:
+        document = make_document()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for model in (FusionSpec, Problem):
+            schema = model.model_json_schema(ref_template=_SCHEMA_REF)
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        return document
+
+    return openapi

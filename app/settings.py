@@ -1,0 +1,78 @@
+"""Settings of the service: environment variables with the prefix FUSION_, or arguments."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything an operator can choose. The defaults are the embedded profile: one machine, one folder."""
+
+    model_config = SettingsConfigDict(env_prefix="FUSION_", frozen=True, use_attribute_docstrings=True)
+
+    data_dir: Path = Path("data")
+    """Folder of the database, the stored files and the secrets of an embedded service."""
+    database_url: str = ""
+    """`postgresql+psycopg://...`, or `sqlite:///...`; a SQLite file in `data_dir` when not given."""
+    broker_url: str | None = None
+    """Redis that rings the workers' doorbell. Without it the workers poll, and nothing else changes."""
+    storage_url: str = ""
+    """Object store: `file:///...`, `s3://bucket/prefix` and others; a folder in `data_dir` when not given."""
+    allowed_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders from which a spec may read models and corpora; separated like PATH."""
+    key_pepper_file: Path = Path()
+    """Secret that API keys are hashed with; made in `data_dir` when not given."""
+    key_pepper: SecretStr | None = None
+    """The same secret by value, for API processes on several machines; wins over the file."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    max_request_bytes: Annotated[int, Field(ge=1)] = 1_000_000
+    """Largest body of a request that is not an upload."""
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 5_000_000_000
+
+    lease_seconds: Annotated[int, Field(ge=1)] = 60
+    """A worker that is silent for longer has lost its step."""
+    heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
+    reconcile_seconds: Annotated[float, Field(gt=0)] = 15
+    poll_seconds: Annotated[float, Field(gt=0)] = 2
+    """How often an idle worker without a broker asks for work."""
+    stuck_seconds: Annotated[int, Field(ge=1)] = 300
+    """A step that waits longer than this for a worker makes `/readyz` red."""
+    log_level: str = "INFO"
+
+    @field_validator("allowed_roots", mode="before")
+    @classmethod
+    def _split_like_path(cls, value: Any) -> Any:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("allowed_roots")
+    @classmethod
+    def _resolve(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(root.expanduser().resolve() for root in roots)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _below_data_dir(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data_dir = Path(data.get("data_dir") or "data").expanduser().resolve()
+        return {
+            **data,
+            "data_dir": data_dir,
+            "database_url": data.get("database_url") or f"sqlite:///{data_dir / 'fusion.db'}",
+            "storage_url": data.get("storage_url") or (data_dir / "storage").as_uri(),
+            "key_pepper_file": data.get("key_pepper_file") or data_dir / "secrets" / "key_pepper",
+        }
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError(
+                f"lease_seconds ({self.lease_seconds}) must be at least twice heartbeat_seconds "
+                f"({self.heartbeat_seconds}): one lost heartbeat must not lose the step"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Migrations of the database, for alembic. `app.db.migrate` runs them."""

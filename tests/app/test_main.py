@@ -1,0 +1,105 @@
+"""The whole application."""
+
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.db import migrate
+from app.db.session import create_engine
+from app.errors import API_ERRORS
+from app.main import create_app
+from app.settings import Settings
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    settings = Settings(data_dir=tmp_path, reconcile_seconds=0.05)
+    migrate.upgrade(settings.database_url)
+    return create_app(settings)
+
+
+def test_the_document_describes_the_spec_and_the_problem(app: FastAPI) -> None:
+    document = TestClient(app).get("/openapi.json").json()
+
+    schemas = document["components"]["schemas"]
+    submit = document["paths"]["/v1/jobs"]["post"]
+    assert {"FusionSpec", "SourceSpec", "Problem", "JobOut"} <= set(schemas)
+    assert submit["requestBody"]["content"]["application/yaml"]["schema"] == {
+        "$ref": "#/components/schemas/FusionSpec"
+    }
+    assert "application/problem+json" in submit["responses"]["422"]["content"]
+
+
+def test_every_reference_in_the_document_leads_somewhere(app: FastAPI) -> None:
+    document = TestClient(app).get("/openapi.json").json()
+
+    def references(node: object) -> set[str]:
+        if isinstance(node, dict):
+            own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+            return own.union(*(references(value) for value in node.values()))
+        return set().union(*(references(item) for item in node)) if isinstance(node, list) else set()
+
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references(document) <= known
+
+
+def test_every_error_class_appears_in_the_document(app: FastAPI) -> None:
+    document = TestClient(app).get("/openapi.json").json()
+
+    documented = {
+        int(status)
+        for path in document["paths"].values()
+        for operation in path.values()
+        for status in operation["responses"]
+    }
+    # 405 is about a method that no route documents.
+    assert {error.status for error in API_ERRORS} - {405} <= documented
+
+
+def test_every_route_but_the_open_ones_needs_a_key(app: FastAPI) -> None:
+    document = TestClient(app).get("/openapi.json").json()
+
+    without_key = {
+        f"{method} {path}"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "security" not in operation
+    }
+    assert without_key == {"get /livez", "get /readyz", "get /v1/schemas/fusion-spec"}
+
+
+def test_the_housekeeper_runs_while_the_server_does(app: FastAPI) -> None:
+    with TestClient(app) as client:
+        assert client.get("/readyz").status_code == 200
+
+
+def test_readiness_is_red_before_the_migrations(tmp_path: Path) -> None:
+    response = TestClient(create_app(Settings(data_dir=tmp_path))).get("/readyz")
+
+    assert response.status_code == 503
+    assert response.json()["checks"]["migrations"]["ok"] is False
+
+
+def test_without_a_database_the_process_lives_and_says_what_is_wrong(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'missing' / 'fusion.db'}"
+    client = TestClient(create_app(Settings(data_dir=tmp_path, database_url=url)))
+    key = f"fus_{'0' * 8}_{'0' * 43}"
+
+    ready = client.get("/readyz")
+    asked = client.get("/v1/jobs", headers={"Authorization": f"Bearer {key}"})
+
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["database"]["detail"] == "the database does not answer (OperationalError)"
+    assert (asked.status_code, asked.json()["code"]) == (503, "database_unavailable")
+    assert client.get("/livez").is_success
+
+
+def test_capabilities_need_a_key(app: FastAPI) -> None:
+    assert TestClient(app).get("/v1/capabilities").status_code == 401
+
+
+def test_another_database_is_refused() -> None:
+    with pytest.raises(ValueError, match="mysql"):
+        create_engine("mysql://localhost/x")

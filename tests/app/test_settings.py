@@ -1,0 +1,45 @@
+"""Settings from the environment."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+
+def test_everything_lies_in_the_data_folder(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+
+    assert settings.database_url == f"sqlite:///{tmp_path}/fusion.db"
+    assert settings.storage_url == f"file://{tmp_path}/storage"
+    assert settings.key_pepper_file == tmp_path / "secrets" / "key_pepper"
+    assert (settings.broker_url, settings.host) == (None, "127.0.0.1")
+
+
+def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FUSION_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FUSION_DATABASE_URL", "postgresql://db/fusion")
+    monkeypatch.setenv("FUSION_ALLOWED_ROOTS", f"{tmp_path}/a:{tmp_path}/b/../c:")
+    monkeypatch.setenv("FUSION_LEASE_SECONDS", "90")
+
+    settings = Settings()
+
+    assert settings.database_url == "postgresql://db/fusion"
+    assert settings.allowed_roots == (tmp_path / "a", tmp_path / "c")
+    assert settings.lease_seconds == 90
+
+
+def test_a_relative_data_folder_is_resolved_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings(data_dir=Path("data")).data_dir == tmp_path / "data"
+
+
+def test_a_lease_must_outlive_a_lost_heartbeat() -> None:
+    with pytest.raises(ValidationError, match="at least twice heartbeat_seconds"):
+        Settings(lease_seconds=20, heartbeat_seconds=15)
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "hush" not in repr(Settings(key_pepper="hush-hush"))

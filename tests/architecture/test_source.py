@@ -1,0 +1,64 @@
+"""What the source itself must keep to."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.db import models
+
+ROOT = Path(__file__).parents[2]
+COMMITTING = {"commit", "begin"}
+
+
+def sources(*packages: str) -> Iterator[tuple[str, ast.Module]]:
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def test_only_the_session_module_commits() -> None:
+    """`x.commit()` and `x.begin()` end in a commit; services are handed a session and never end it."""
+    committing = {
+        path
+        for path, tree in sources("app", "workers")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in COMMITTING
+        and not node.args
+    }
+
+    assert committing == {"app/db/session.py"}
+
+
+def test_only_the_repositories_of_jobs_write_a_steps_status() -> None:
+    """A status moves through a guarded UPDATE, so nothing assigns to it."""
+    assigning = {
+        f"{path}:{node.lineno}"
+        for path, tree in sources("app/jobs", "workers")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and target.attr == "status"
+    }
+
+    assert assigning == set()
+
+
+def test_every_table_of_a_tenant_carries_its_project() -> None:
+    shared = {"projects", "workers", "outbox_messages", "step_needs"}
+    without = {
+        name for name, table in models.Job.metadata.tables.items() if "project_id" not in table.columns
+    }
+
+    assert without == shared
+
+
+def test_there_is_one_table_per_file() -> None:
+    per_file = {
+        path: sum(isinstance(node, ast.ClassDef) for node in tree.body)
+        for path, tree in sources("app/db/models")
+        if not path.endswith("__init__.py")
+    }
+
+    assert set(per_file.values()) == {1}
