@@ -12,7 +12,9 @@ MARKDOWN = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("t
 
 
 def test_the_spec_reference_is_current() -> None:
-    done = subprocess.run([sys.executable, "scripts/write_spec_reference.py", "--check"], cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "scripts/write_spec_reference.py", "--check"], cwd=ROOT, check=False
+    )
     assert done.returncode == 0, "run: python scripts/write_spec_reference.py"
 
 

@@ -107,12 +107,12 @@ def demo_spec(models: dict[str, Path], corpus: Path) -> dict[str, Any]:
         # The corpus is small, so more than the paper's tenth of the gradient comes from the sources.
         "strategy": {"preset": "default", "objective": {"clm_weight": 0.5}},
         "training": {
-            "num_epochs": 4,
-            "max_steps": 80,
+            "num_epochs": 8,
+            "max_steps": 160,
             "sequences_per_step": 16,
             "learning_rate": 1e-3,
             "warmup_fraction": 0.1,
-            "checkpoint_every_steps": 40,
+            "checkpoint_every_steps": 80,
         },
     }
 
