@@ -21,7 +21,7 @@ demo: $(READY) ## Train three small models, fuse them through the REST service, 
 	$(BIN)/python examples/demo/run.py
 
 test: $(READY) ## Run all tests, end to end on SQLite and on PostgreSQL + Redis + Celery
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY) ## Format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .

@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 
 from app.logs import current_request_id, get_logger
 from fusion.errors import FusionError
+from fusion.spec_text import json_pointer
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -235,11 +236,6 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(OperationalError, _answer_database_outage)
-
-
-def json_pointer(location: Sequence[int | str]) -> str:
-    """RFC 6901 pointer of a path of keys and indices; the empty path is the whole document."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 def _answer_api_error(request: Request, error: Exception) -> JSONResponse:

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from fusion.errors import FusionError
-from fusion.spec import load_spec, spec_schema
+from fusion.spec import spec_schema
+from fusion.spec_text import load_spec
 
 app = typer.Typer(help="Knowledge fusion of language models, without the service.", no_args_is_help=True)
 

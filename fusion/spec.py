@@ -12,13 +12,9 @@ Reference: Wan et al., Knowledge Fusion of Large Language Models, https://arxiv.
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from fusion.errors import SpecInvalid
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -449,72 +445,6 @@ class FusionSpec(SpecModel):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def parse_spec(text: str) -> FusionSpec:
-    """Read a spec from YAML or JSON text (JSON is YAML).
-
-    Raises:
-        SpecInvalid: names the field, what was received and what is expected.
-    """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecInvalid(f"the spec is neither YAML nor JSON: {error}", code="spec_unreadable") from error
-    if not isinstance(data, dict):
-        raise SpecInvalid(
-            f"a spec is a mapping of fields, got {type(data).__name__}",
-            code="spec_unreadable",
-            hint="start with `api_version: fusion/v1`",
-        )
-    return validate_spec(data)
-
-
-def validate_spec(data: dict[str, Any]) -> FusionSpec:
-    """Validate a spec given as plain data.
-
-    Raises:
-        SpecInvalid: with one line per wrong field.
-    """
-    try:
-        return FusionSpec.model_validate(data)
-    except ValidationError as error:
-        problems = [f"{_pointer(item['loc'])}: {item['msg']}" for item in error.errors()]
-        raise SpecInvalid(
-            "; ".join(problems),
-            code="spec_invalid",
-            pointer=_pointer(error.errors()[0]["loc"]),
-            hint="the schema of every field: `fusion schema`, or GET /v1/schemas/fusion-spec",
-        ) from error
-
-
-def load_spec(path: Path) -> FusionSpec:
-    """Read a spec file; relative paths in it are relative to the file."""
-    if not path.is_file():
-        raise SpecInvalid(
-            f"no spec at {path}", code="spec_unreadable", hint="give the path of a YAML or JSON file"
-        )
-    spec = parse_spec(path.read_text(encoding="utf-8"))
-    return absolute_paths(spec, base=path.parent)
-
-
-def absolute_paths(spec: FusionSpec, *, base: Path) -> FusionSpec:
-    """The same spec with every relative local path resolved against `base`."""
-    data = spec.model_dump(mode="json")
-    refs = [
-        data["target"]["model"],
-        *(source["model"] for source in data["sources"]),
-        *data["corpus"]["files"],
-    ]
-    for ref in refs:
-        if ref.get("path") is not None:
-            ref["path"] = str((base / Path(ref["path"]).expanduser()).resolve())
-    return FusionSpec.model_validate(data)
-
-
 def spec_schema() -> dict[str, Any]:
     """JSON Schema of the spec, for editors, forms and clients."""
     return FusionSpec.model_json_schema()
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    """JSON pointer of a pydantic error location."""
-    return "/" + "/".join(str(part) for part in location)

@@ -25,8 +25,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fusion.errors import CapacityError, FusionError, InternalError
 from fusion.io.atomic import read_json
 from fusion.io.stage_inputs import StageInputs
@@ -117,7 +115,8 @@ def as_fusion_error(error: Exception) -> FusionError:
     """Any failure as an error of ours: what the user can act on keeps its meaning, the rest is internal."""
     if isinstance(error, FusionError):
         return error
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    # By name, so that a stage without torch does not load it for this question.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return CapacityError(
             f"out of memory: {error}",
             code="out_of_memory",

@@ -1,13 +1,17 @@
-"""What a service has before anybody asked for it: a project, and on one's own machine an admin key."""
+"""What a service has before anybody asked for it: a project, and an admin key for whoever runs it."""
 
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from app.accounts import service
 from app.accounts.keys import Scope
-from app.accounts.secret_files import write_secret
-from app.db.session import read_only, transaction
+from app.accounts.secret_files import load_pepper, write_secret
+from app.db.migrate import is_current
+from app.db.session import create_engine, read_only, transaction
+from app.settings import Settings
+from fusion.errors import InfrastructureError
 
 
 def ensure_project(engine: Engine) -> str:
@@ -35,3 +39,39 @@ def ensure_admin_key(engine: Engine, *, path: Path, pepper: bytes) -> str:
         # Before the commit: a file without a row is mended by the next start, a row without a file never.
         write_secret(path, text + "\n")
     return text
+
+
+def make_first_key(settings: Settings, *, path: Path) -> None:
+    """`ensure_admin_key` for the service that the settings name, without starting it.
+
+    Raises:
+        InfrastructureError: its database does not answer, or its tables are not those of this release.
+    """
+    engine = create_engine(settings.database_url)
+    try:
+        _require_current_tables(engine)
+        given = settings.key_pepper
+        pepper = load_pepper(
+            settings.key_pepper_file, given=given.get_secret_value() if given is not None else None
+        )
+        ensure_admin_key(engine, path=path, pepper=pepper)
+    finally:
+        engine.dispose()
+
+
+def _require_current_tables(engine: Engine) -> None:
+    address = engine.url.render_as_string(hide_password=True)
+    try:
+        current = is_current(engine)
+    except DBAPIError as error:
+        raise InfrastructureError(
+            f"the database {address} does not answer: {error.orig}",
+            code="database_unreachable",
+            hint="FUSION_DATABASE_URL must name the database that the API uses",
+        ) from error
+    if not current:
+        raise InfrastructureError(
+            f"the tables of {address} are not those of this release",
+            code="database_not_migrated",
+            hint="run `python -m app.db.migrate` first",
+        )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from fusion.errors import SpecInvalid
-from fusion.spec import parse_spec
+from fusion.spec_text import parse_spec
 
 Purpose = Literal["corpus", "spec"]
 FileFormat = Literal["jsonl", "text", "parquet", "spec"]

@@ -65,7 +65,7 @@ def _key_of(data_dir: Path) -> str:
         whose = f"{path} belongs to another user" if path.exists() else f"there is no {path}"
         _stop(
             f"no API key is known: no --api-key, no FUSION_API_KEY, and {whose}",
-            hint="create a key with `fusion key create` where the service runs",
+            hint="where the service runs, `fusion key bootstrap` makes one; `fusion key create` makes more",
             code=ExitCode.AUTHENTICATION,
         )
     return path.read_text(encoding="utf-8").strip()

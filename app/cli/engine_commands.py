@@ -36,7 +36,7 @@ def validate(
 ) -> None:
     """Check a spec; with --json print it with every default written out."""
     from fusion.plan import plan_steps
-    from fusion.spec import load_spec
+    from fusion.spec_text import load_spec
 
     checked = load_spec(spec)
     answer = None

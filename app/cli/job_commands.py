@@ -37,7 +37,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Submit a job and print its id."""
-    from fusion.spec import load_spec
+    from fusion.spec_text import load_spec
 
     checked: Any = load_spec(spec)
     with connect(url, api_key, data_dir) as client:

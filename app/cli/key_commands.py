@@ -1,13 +1,46 @@
 """`fusion key`: API keys of the service."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
+from app.cli.connection import (
+    ADMIN_KEY_FILE,
+    DEFAULT_DATA_DIR,
+    DataDirOption,
+    JsonOption,
+    KeyOption,
+    UrlOption,
+    connect,
+)
 from app.cli.output import print_json, print_line, print_table
 
 key_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@key_app.command()
+def bootstrap(
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option(help=f"Where the key is kept; {ADMIN_KEY_FILE} in the data folder if not given."),
+    ] = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the first admin key where the database is, in a file only its owner can read. Does nothing while
+    the key in the file works. Settings come from FUSION_* variables."""
+    from app.accounts.bootstrap import make_first_key
+    from app.settings import Settings
+
+    settings = Settings(data_dir=data_dir)
+    path = file or settings.data_dir / ADMIN_KEY_FILE
+    make_first_key(settings, path=path)
+    if as_json:
+        print_json({"admin_key_file": str(path)})
+        return
+    print_line(f"admin key: {path}")
 
 
 @key_app.command()

@@ -1,5 +1,6 @@
 """The embedded service: API in this process, one worker in another, all under one data folder."""
 
+import fcntl
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from app.db.migrate import upgrade
 from app.logs import get_logger
 from app.main import create_app
 from app.settings import Settings
+from fusion.errors import UserError
 
 WORKER_STOP_SECONDS = 30.0
 MAX_RESTART_PAUSE_SECONDS = 30.0
@@ -33,6 +35,11 @@ Announce = Callable[[str, Path], None]
 def run_service(settings: Settings, *, with_worker: bool, announce: Announce) -> None:
     """Serve until SIGTERM or Ctrl-C; then nothing of it is left running."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _only_service_in(settings.data_dir):
+        _run(settings, with_worker=with_worker, announce=announce)
+
+
+def _run(settings: Settings, *, with_worker: bool, announce: Announce) -> None:
     upgrade(settings.database_url)
     app = create_app(settings)
     key_file = settings.data_dir / ADMIN_KEY_FILE
@@ -102,10 +109,36 @@ def environment_of(settings: Settings) -> dict[str, str]:
 def _listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
     """Listen before anybody is told the address, so that the first request finds us."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family, backlog=128) as listener:
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=128)
+    except OSError as error:
+        raise UserError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}",
+            code="address_unavailable",
+            hint="choose another --port (0 takes a free one) or --host",
+        ) from error
+    with listener:
         port = listener.getsockname()[1]
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
         yield listener, f"http://{host}:{port}"
+
+
+@contextmanager
+def _only_service_in(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder; the kernel lets go of it however this process ends."""
+    descriptor = os.open(data_dir / ".serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another service runs in {data_dir}",
+                code="data_dir_in_use",
+                hint="use that one, or give another --data-dir",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -137,4 +170,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:
+    log.warning("service_stopped", signal=signal.Signals(number).name)
     raise SystemExit(0)

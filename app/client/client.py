@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 import httpx2
 
 from app.client.download import OnProgress, download_artifact
-from app.client.errors import NotFoundError
+from app.client.errors import NotFoundError, UnreachableError
 from app.client.resources import ApiKey, Artifact, Event, File, Job, MetricPoint, Model, Resource, Step
 from app.client.transport import Transport
 from fusion.spec import FusionSpec
@@ -101,19 +101,28 @@ class FusionClient:
     def retry(self, job_id: str) -> Job:
         return self._act(job_id, "retry")
 
-    def watch(self, job_id: str, *, poll_seconds: float = 1.0) -> Iterator[JobUpdate]:
-        """Yield the job until it ends; the last update shows it in a terminal status."""
+    def watch(
+        self, job_id: str, *, poll_seconds: float = 1.0, patience_seconds: float = 120.0
+    ) -> Iterator[JobUpdate]:
+        """Yield the job until it ends; the last update shows it in a terminal status.
+
+        A service that restarts meanwhile is waited for: `patience_seconds` without an answer end the watch.
+        """
         last_event: str | None = None
         last_point: str | None = None
+        answered_at = time.monotonic()
         while True:
-            # The job first: what is read after a terminal status is complete.
-            job = self.get_job(job_id)
-            events = self.events(job_id, after=last_event)
-            metrics = self._new_metrics(job_id, after=last_point)
-            last_event = events[-1].id if events else last_event
-            last_point = metrics[-1].id if metrics else last_point
-            yield JobUpdate(job=job, steps=self.steps(job_id), events=events, metrics=metrics)
-            if job.is_terminal:
+            try:
+                update = self._look(job_id, last_event=last_event, last_point=last_point)
+            except UnreachableError:
+                if time.monotonic() - answered_at > patience_seconds:
+                    raise
+                continue
+            answered_at = time.monotonic()
+            last_event = update.events[-1].id if update.events else last_event
+            last_point = update.metrics[-1].id if update.metrics else last_point
+            yield update
+            if update.job.is_terminal:
                 return
             time.sleep(poll_seconds)
 
@@ -185,6 +194,16 @@ class FusionClient:
         """JSON Schema of the spec as this service understands it."""
         schema: dict[str, Any] = self._transport.request("GET", "/v1/schemas/fusion-spec")
         return schema
+
+    def _look(self, job_id: str, *, last_event: str | None, last_point: str | None) -> JobUpdate:
+        # The job first: what is read after a terminal status is complete.
+        job = self.get_job(job_id)
+        return JobUpdate(
+            job=job,
+            steps=self.steps(job_id),
+            events=self.events(job_id, after=last_event),
+            metrics=self._new_metrics(job_id, after=last_point),
+        )
 
     def _new_metrics(self, job_id: str, *, after: str | None) -> list[MetricPoint]:
         """Points after `after`; the whole curves again when a resumed attempt has rewritten that point."""

@@ -1,4 +1,4 @@
-"""Bringing a database to the tables of this release."""
+"""Bringing a database to the tables of this release: `python -m app.db.migrate`."""
 
 import functools
 from pathlib import Path
@@ -10,6 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
 from app.db.session import create_engine, schema_transaction
+from app.settings import Settings
 
 # Beside the package, in a checkout as in an installation. Imported by name, any folder called so would do.
 _MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -59,3 +60,7 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     return config
+
+
+if __name__ == "__main__":
+    upgrade(Settings().database_url)

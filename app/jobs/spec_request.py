@@ -1,7 +1,6 @@
 """Reading a spec from a request: JSON or YAML, with every wrong field named by its pointer."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
@@ -9,8 +8,9 @@ import yaml
 from fastapi import Depends, Request
 from pydantic import ValidationError
 
-from app.errors import BadRequest, FieldProblem, Unprocessable, UnsupportedMediaType, json_pointer
+from app.errors import BadRequest, FieldProblem, Unprocessable, UnsupportedMediaType
 from fusion.spec import FusionSpec
+from fusion.spec_text import json_pointer, spec_problems
 
 JSON_MEDIA_TYPE: Final = "application/json"
 YAML_MEDIA_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
@@ -25,9 +25,6 @@ SPEC_REQUEST_BODY: Final[dict[str, Any]] = {
     }
 }
 """For `openapi_extra`: the endpoints read the body themselves."""
-
-# Validators that look at several fields start their message with the one to blame: `sources[0].name: ...`.
-_NAMED_FIELD: Final = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)+")
 
 
 async def _body(request: Request) -> bytes:
@@ -67,12 +64,10 @@ def read_spec(body: bytes, *, media_type: str) -> FusionSpec:
 
 def field_problems(error: ValidationError) -> list[FieldProblem]:
     """Every problem of a spec, by field."""
-    problems = []
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        detail = item["msg"].removeprefix("Value error, ")
-        location = _blamed_location(item["loc"], detail) if item["type"] == "value_error" else item["loc"]
-        problems.append(FieldProblem(pointer=json_pointer(location), code=item["type"], detail=detail))
-    return problems
+    return [
+        FieldProblem(pointer=problem.pointer, code=problem.code, detail=problem.message)
+        for problem in spec_problems(error)
+    ]
 
 
 def _parse(body: bytes, *, media_type: str) -> Any:
@@ -91,17 +86,6 @@ def _parse(body: bytes, *, media_type: str) -> Any:
 def _refusal(problems: Sequence[FieldProblem]) -> Unprocessable:
     detail = "; ".join(f"{problem.pointer or 'spec'}: {problem.detail}" for problem in problems)
     return Unprocessable(detail, code="spec_invalid", errors=problems)
-
-
-def _blamed_location(location: tuple[int | str, ...], message: str) -> tuple[int | str, ...]:
-    named = _NAMED_FIELD.match(message)
-    if named is None:
-        return location
-    words = named.group().replace("[", ".").replace("]", "").split(".")
-    path = tuple(int(word) if word.isdigit() else word for word in words)
-    if location and location[-1] == path[0]:
-        return (*location, *path[1:])
-    return (*location, *path)
 
 
 def _unstorable(value: Any, location: tuple[int | str, ...]) -> Iterator[FieldProblem]:

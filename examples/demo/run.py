@@ -26,13 +26,15 @@ from fusion.console import report_view
 
 ROOT = Path(".demo").resolve()
 START_SECONDS = 60
-SHOW_EVERY_SECONDS = 5.0
+SHOW_EVERY_SECONDS = 10.0
 
 console = Console(highlight=False)
 
 
 def main() -> int:
     """Run the demo; returns the exit code."""
+    # So that the service is stopped too when the demo is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     ROOT.mkdir(exist_ok=True)
     timings: dict[str, float] = {}
     with phase("Make three small models that know different things", timings):

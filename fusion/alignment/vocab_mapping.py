@@ -14,7 +14,8 @@ from rapidfuzz.process import cdist
 from fusion.io.tensors import Array
 
 NOWHERE = -1
-_MAX_DISTANCES = 1 << 24
+_MAX_DISTANCES = 1 << 20
+"""Distances held at a time: they are read again at once, from the caches."""
 _FARTHEST = np.iinfo(np.int32).max
 
 
@@ -62,13 +63,14 @@ def _nearest(
         if len(unsettled) == 0:
             break
         bucket = targets[target_length]
+        # No distance exceeds the longer length; small numbers are written and searched much faster.
+        dtype = np.uint8 if max(length, target_length) <= np.iinfo(np.uint8).max else np.int32
         choices = [target_pieces[index] for index in bucket]
         rows_per_call = max(1, _MAX_DISTANCES // len(choices))
         for start in range(0, len(unsettled), rows_per_call):
             rows = unsettled[start : start + rows_per_call]
-            distances = cdist(
-                [queries[row] for row in rows], choices, scorer=Levenshtein.distance, workers=-1
-            )
+            chunk = [queries[row] for row in rows]
+            distances = cdist(chunk, choices, scorer=Levenshtein.distance, dtype=dtype, workers=-1)
             nearest = distances.argmin(axis=1)
             found, candidates = distances[np.arange(len(rows)), nearest], bucket[nearest]
             better = (found < best[rows]) | ((found == best[rows]) & (candidates < images[rows]))

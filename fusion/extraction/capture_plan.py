@@ -24,7 +24,8 @@ from fusion.llms.loading import compute_dtype, load_tokenizer, pick_device
 from fusion.llms.token_bytes import TextEncoder
 from fusion.spec import Dtype, FusionSpec
 
-_FIRST_BUDGET_TOKENS = {"cpu": 4096, "cuda": 32768}
+FIRST_BUDGET_TOKENS = {"cpu": 4096, "cuda": 32768}
+"""Tokens of the first forward pass, where the spec sets no `max_tokens_per_batch`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,7 @@ def plan_capture(spec: FusionSpec, inputs: StageInputs) -> CapturePlan:
         start_id=encoder.start_id,
         settings=settings,
         max_tokens_per_batch=spec.strategy.extraction.max_tokens_per_batch
-        or _FIRST_BUDGET_TOKENS[device.type],
+        or FIRST_BUDGET_TOKENS[device.type],
         prepared=prepared,
         shards=shards,
         digests={

@@ -9,6 +9,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+_MAX_CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
+"""On a CPU about what its caches hold: the logits are read several times."""
+_MIN_CHUNK_ROWS = 128
+"""Fewer would leave the output head's matrix product waiting for memory."""
+
+
+def default_rows_per_chunk(vocabulary_size: int, *, device: torch.device, sampled: bool) -> int:
+    """Rows whose logits are held at a time: fp32 and a copy; sampling needs two fp64 copies on top."""
+    bytes_per_row = vocabulary_size * (4 + 4 + (16 if sampled else 0))
+    return max(_MIN_CHUNK_ROWS, _MAX_CHUNK_BYTES[device.type] // bytes_per_row)
+
 
 class LogitRows:
     """Runs a model so that the logits of a batch never exist all at once, where its structure allows that.

@@ -17,7 +17,7 @@ import torch
 from fusion.errors import ModelUnusable
 from fusion.extraction.capture_plan import CapturePlan, finished_meta, plan_capture
 from fusion.extraction.capturing import PaddingCount, TokenBudget, capture_shard
-from fusion.extraction.logit_rows import LogitRows
+from fusion.extraction.logit_rows import LogitRows, default_rows_per_chunk
 from fusion.extraction.shard_text import ShardText, encode_shard
 from fusion.io.captures import Capture, shard_folder, write_capture
 from fusion.io.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
@@ -28,7 +28,6 @@ from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec
 
 CAPTURES_KIND = "captures"
-_MAX_CHUNK_BYTES = 256 << 20
 _PROBE_TOKENS = 8
 
 
@@ -112,12 +111,12 @@ def _write(folder: Path, capture: Capture, meta: dict[str, Any]) -> Path:
 
 def _load(plan: CapturePlan) -> LogitRows:
     model = load_model(plan.folder, dtype=plan.dtype, device=plan.device)
-    # float32 logits and a copy; sampling needs two float64 copies on top.
-    bytes_per_row = model.config.vocab_size * (4 + 4 + (16 if plan.settings.num_tail_samples else 0))
     return LogitRows(
         model,
         probe_ids=[plan.start_id] * _PROBE_TOKENS,
-        rows_per_chunk=max(1, _MAX_CHUNK_BYTES // bytes_per_row),
+        rows_per_chunk=default_rows_per_chunk(
+            model.config.vocab_size, device=plan.device, sampled=plan.settings.num_tail_samples > 0
+        ),
     )
 
 

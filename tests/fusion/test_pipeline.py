@@ -1,5 +1,6 @@
 """A whole job on this machine, without a service."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +13,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fusion.errors import FusionError, SpecInvalid
 from fusion.io.manifest import verify_manifest
-from fusion.pipeline import run_local, step_folder
-from fusion.plan import PlannedStep, plan_steps
+from fusion.pipeline import MODULE_OF_STAGE, run_local, step_folder
+from fusion.plan import STAGES, PlannedStep, plan_steps
 from fusion.progress import NullProgress, Progress
-from fusion.spec import validate_spec
+from fusion.spec_text import validate_spec
 from tests.support.tiny_jobs import save_models, tiny_spec, write_corpus
 
 
 @contextmanager
 def unwatched(step: PlannedStep) -> Iterator[Progress]:
     yield NullProgress()
+
+
+def test_every_stage_has_a_module_that_runs_it() -> None:
+    assert set(MODULE_OF_STAGE) == set(STAGES)
+    assert all(callable(importlib.import_module(name).run) for name in MODULE_OF_STAGE.values())
 
 
 @pytest.fixture(scope="module")

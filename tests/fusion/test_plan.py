@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from fusion.plan import plan_steps
-from fusion.spec import FusionSpec, validate_spec
+from fusion.spec import FusionSpec
+from fusion.spec_text import validate_spec
 from tests.fusion.test_spec import spec_data
 
 

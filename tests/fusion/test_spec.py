@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fusion.errors import SpecInvalid
-from fusion.spec import PRESETS, FusionSpec, absolute_paths, load_spec, parse_spec, spec_schema, validate_spec
+from fusion.spec import PRESETS, FusionSpec, spec_schema
+from fusion.spec_text import absolute_paths, load_spec, parse_spec, validate_spec
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -72,9 +73,9 @@ def test_a_field_overrides_its_preset_and_leaves_the_rest() -> None:
 @pytest.mark.parametrize(
     ("changes", "pointer", "says"),
     [
-        ({"surprise": 1}, "/surprise", "Extra inputs"),
+        ({"surprise": 1}, "/surprise", "there is no field"),
         ({"strategy": {"preset": "best"}}, "/strategy/preset", "'default' or 'paper'"),
-        ({"strategy": {"extraction": {"topk": 3}}}, "/strategy/extraction/topk", "Extra inputs"),
+        ({"strategy": {"extraction": {"topk": 3}}}, "/strategy/extraction/topk", "did you mean 'top_k'?"),
         ({"sources": []}, "/sources", "at least 1"),
         ({"seed": "7"}, "/seed", "integer"),
         ({"api_version": "fusion/v0"}, "/api_version", "fusion/v1"),
@@ -88,12 +89,24 @@ def test_a_field_overrides_its_preset_and_leaves_the_rest() -> None:
             "revision belongs to hub",
         ),
         ({"training": {"learning_rate": 0}}, "/training/learning_rate", "greater than 0"),
-        ({"strategy": {"objective": {"tail": "sampled"}}}, "/strategy", "num_tail_samples"),
-        ({"strategy": {"extraction": {"num_tail_samples": 4}}}, "/strategy", "only used by objective.tail"),
-        ({"strategy": {"alignment": {"tokens": "dtw"}}}, "/strategy", "min_edit_distance"),
-        ({"strategy": {"preset": "paper", "alignment": {"strict": True}}}, "/strategy", "alignment.strict"),
-        ({"strategy": {"blending": {"rule": "weighted"}}}, "/strategy", "blending.weights"),
-        ({"strategy": {"blending": {"weights": {"mpt": 1}}}}, "/strategy", "'weighted'"),
+        ({"strategy": {"objective": {"tail": "sampled"}}}, "/strategy/objective/tail", "num_tail_samples"),
+        (
+            {"strategy": {"extraction": {"num_tail_samples": 4}}},
+            "/strategy/extraction/num_tail_samples",
+            "only used by objective.tail",
+        ),
+        (
+            {"strategy": {"alignment": {"tokens": "dtw"}}},
+            "/strategy/alignment/dtw_match",
+            "min_edit_distance",
+        ),
+        (
+            {"strategy": {"preset": "paper", "alignment": {"strict": True}}},
+            "/strategy/alignment/strict",
+            "alignment.strict",
+        ),
+        ({"strategy": {"blending": {"rule": "weighted"}}}, "/strategy/blending/rule", "blending.weights"),
+        ({"strategy": {"blending": {"weights": {"mpt": 1}}}}, "/strategy/blending/weights", "'weighted'"),
     ],
 )
 def test_bad_fields_are_named(changes: dict[str, Any], pointer: str, says: str) -> None:

@@ -5,14 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from app.accounts import service
-from app.accounts.bootstrap import ensure_admin_key, ensure_project
+from app.accounts.bootstrap import ensure_admin_key, ensure_project, make_first_key
 from app.accounts.keys import Scope
 from app.db.base import Base, db_time
+from app.db.migrate import upgrade
 from app.db.models import ApiKey, Project
 from app.db.session import create_engine, read_only, transaction
+from app.main import create_app
+from app.settings import Settings
+from fusion.errors import InfrastructureError
 from tests.support.api import PEPPER, Api, make_api
 
 
@@ -67,3 +72,30 @@ def test_starting_twice_at_once_makes_one_project(tmp_path: Path) -> None:
     assert len(ids) == 1
     with read_only(engine) as session:
         assert session.scalar(select(func.count()).select_from(Project)) == 1
+
+
+def test_the_first_key_opens_a_service_that_is_not_running_yet(tmp_path: Path) -> None:
+    settings, path = Settings(data_dir=tmp_path), tmp_path / "elsewhere" / "admin.key"
+    upgrade(settings.database_url)
+
+    make_first_key(settings, path=path)
+    first = path.read_text()
+    make_first_key(settings, path=path)
+
+    assert path.read_text() == first
+    with TestClient(create_app(settings)) as client:
+        answer = client.get("/v1/api_keys", headers={"Authorization": f"Bearer {first.strip()}"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("folder", "code"), [("", "database_not_migrated"), ("missing", "database_unreachable")]
+)
+def test_without_tables_there_is_no_first_key(tmp_path: Path, folder: str, code: str) -> None:
+    settings = Settings(data_dir=tmp_path / folder)
+
+    with pytest.raises(InfrastructureError) as caught:
+        make_first_key(settings, path=tmp_path / "admin.key")
+
+    assert caught.value.code == code
+    assert not (tmp_path / "admin.key").exists()

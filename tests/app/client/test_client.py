@@ -148,6 +148,23 @@ def test_watch_tells_every_event_once_and_ends_with_the_job() -> None:
     assert [event.id for update in updates for event in update.events] == ["evt-0", "evt-1", "evt-2"]
 
 
+def test_watch_waits_for_a_service_that_restarts() -> None:
+    num_calls = 0
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls < 20:
+            raise httpx2.ConnectError("refused")
+        kind = request.url.path.rsplit("/", 1)[-1]
+        return page([]) if kind != "job-1" else httpx2.Response(200, json={**JOB, "status": "failed"})
+
+    assert [update.job.status for update in client_that(answer).watch("job-1")] == ["failed"]
+    num_calls = -1000
+    with pytest.raises(UnreachableError):
+        list(client_that(answer).watch("job-1", patience_seconds=0))
+
+
 def test_watch_reads_the_curve_again_when_a_resumed_attempt_rewrote_it() -> None:
     statuses = iter(["running", "succeeded"])
     point = {

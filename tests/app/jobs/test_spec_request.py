@@ -26,7 +26,7 @@ def test_json_and_yaml_say_the_same() -> None:
 @pytest.mark.parametrize(
     ("changes", "pointer", "words"),
     [
-        ({"colour": 1}, "/colour", "Extra inputs"),
+        ({"colour": 1}, "/colour", "there is no field 'colour'"),
         ({"strategy": {"preset": "best"}}, "/strategy/preset", "'default' or 'paper'"),
         ({"seed": "1"}, "/seed", "valid integer"),
         ({"sources": []}, "/sources", "at least 1"),

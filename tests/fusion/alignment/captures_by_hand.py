@@ -11,7 +11,8 @@ from fusion.io.stage_inputs import StageInputs
 from fusion.io.tensors import smallest_id_dtype
 from fusion.io.windows import Window, windows_path, write_windows
 from fusion.llms.token_bytes import TextEncoder
-from fusion.spec import FusionSpec, validate_spec
+from fusion.spec import FusionSpec
+from fusion.spec_text import validate_spec
 from tests.support.tiny_models import load_golden_tokenizer
 
 TEXTS = (

@@ -23,6 +23,14 @@ def test_min_edit_distance_is_the_first_nearest_piece(source: list[str], target:
     assert images.tolist() == expected
 
 
+def test_distances_beyond_a_byte_are_compared_as_they_are() -> None:
+    far, near = "b" * 300, "a" * 40
+
+    images = map_min_edit_distance(["a" * 299], [far, near], source_mark="Ġ", target_mark="▁")
+
+    assert images.tolist() == [1]
+
+
 def test_min_edit_distance_swaps_marks_instead_of_removing_them() -> None:
     images = map_min_edit_distance(["Ġab", "ab"], ["ab", "▁ab"], source_mark="Ġ", target_mark="▁")
 

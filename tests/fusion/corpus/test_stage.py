@@ -17,7 +17,7 @@ from fusion.io.windows import Window, iter_split, list_shards
 from fusion.llms.loading import load_tokenizer
 from fusion.llms.token_bytes import TextEncoder
 from fusion.progress import NullProgress, StageReport
-from fusion.spec import validate_spec
+from fusion.spec_text import validate_spec
 from tests.support.tiny_jobs import save_models, tiny_spec, write_corpus
 
 

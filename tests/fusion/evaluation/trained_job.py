@@ -11,7 +11,8 @@ from fusion.io.atomic import read_json, write_json
 from fusion.io.manifest import write_manifest
 from fusion.io.stage_inputs import StageInputs
 from fusion.progress import NullProgress, StageReport
-from fusion.spec import FusionSpec, validate_spec
+from fusion.spec import FusionSpec
+from fusion.spec_text import validate_spec
 from tests.support.tiny_jobs import save_models, tiny_spec, write_corpus
 from tests.support.tiny_models import save_tiny_checkpoint
 

@@ -40,6 +40,22 @@ def test_kept_rows_agree_with_the_dense_distribution(seed: int, scale: float, to
     assert kept.next_logprobs[1].isnan()
 
 
+@pytest.mark.parametrize("num_ids", [127, 1000, 2560, 2600])
+def test_the_top_of_a_large_vocabulary_is_that_of_a_full_sort(num_ids: int) -> None:
+    logits = torch.randn((8, num_ids), generator=torch.Generator().manual_seed(num_ids))
+    # The greatest side by side at the end: in one block, or in the ids after the last whole one.
+    logits[0, -4:] += 10.0
+
+    kept = keep(logits)
+
+    dense = torch.log_softmax(logits.double(), dim=-1)
+    expected = dense.sort(dim=-1, descending=True)
+    assert torch.equal(kept.top_ids, expected.indices[:, :4])
+    torch.testing.assert_close(kept.top_logprobs.double(), expected.values[:, :4], rtol=1e-5, atol=1e-5)
+    outside = expected.values[:, 4:].logsumexp(-1)
+    torch.testing.assert_close(kept.tail_logprobs.double(), outside, rtol=1e-5, atol=1e-5)
+
+
 def test_the_tail_does_not_cancel_where_the_top_holds_nearly_everything() -> None:
     logits = torch.zeros((1, 100))
     logits[0, 0] = 40.0

@@ -16,7 +16,8 @@ from fusion.io.manifest import read_manifest, verify_manifest
 from fusion.io.stage_inputs import StageInputs
 from fusion.io.windows import list_shards, read_windows, windows_path
 from fusion.progress import NullProgress, Progress, StageReport
-from fusion.spec import FusionSpec, validate_spec
+from fusion.spec import FusionSpec
+from fusion.spec_text import validate_spec
 from tests.support.tiny_jobs import save_models, tiny_spec, write_corpus
 
 SAMPLED = {"extraction": {"num_tail_samples": 3}, "objective": {"tail": "sampled"}}

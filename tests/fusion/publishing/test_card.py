@@ -3,7 +3,8 @@
 import yaml
 
 from fusion.publishing.card import CardFacts, render_card
-from fusion.spec import FusionSpec, validate_spec
+from fusion.spec import FusionSpec
+from fusion.spec_text import validate_spec
 
 SPEC = {
     "api_version": "fusion/v1",

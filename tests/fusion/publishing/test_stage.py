@@ -15,7 +15,7 @@ from fusion.io.manifest import verify_manifest, write_manifest
 from fusion.io.stage_inputs import StageInputs
 from fusion.progress import NullProgress, StageReport
 from fusion.publishing import stage
-from fusion.spec import validate_spec
+from fusion.spec_text import validate_spec
 from tests.fusion.evaluation.trained_job import TrainedJob
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from fusion.io.stage_inputs import StageInputs
 from fusion.progress import NullProgress, StageReport
-from fusion.spec import FusionSpec, validate_spec
+from fusion.spec import FusionSpec
+from fusion.spec_text import validate_spec
 from fusion.training import stage
 from tests.fusion.training.lessons import make_lessons, write_align_folder
 from tests.support.tiny_models import save_tiny_checkpoint

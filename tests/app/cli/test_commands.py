@@ -1,0 +1,224 @@
+"""Every command speaks to people and to programs, and its exit code says how it went."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.db.migrate import upgrade
+from tests.app.cli.conftest import JOB, Ran, Service
+
+Fusion = Callable[..., Ran]
+
+SPEC = """
+api_version: fusion/v1
+sources: [{name: code, model: {path: models/code}}]
+target: {model: {path: models/target}}
+corpus: {files: [{path: corpus.jsonl}]}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def test_submit_prints_the_id_and_sends_absolute_paths(talking: Fusion, service: Service, spec: Path) -> None:
+    service.gives("POST /v1/jobs", JOB, status=201)
+
+    ran = talking("submit", str(spec))
+
+    assert (ran.code, ran.out) == (0, "job-1\n")
+    sent = json.loads(service.requests[0][1])
+    assert sent["target"]["model"]["path"] == str(spec.parent / "models" / "target")
+
+
+def test_submit_uploads_the_corpus_where_asked(
+    talking: Fusion, service: Service, spec: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"text": "one"}\n')
+    file = {"id": "file-1", "filename": "corpus.jsonl", "bytes": 1, "sha256": "0", "status": "processed"}
+    service.gives("POST /v1/files", file, status=201)
+    service.gives("POST /v1/jobs", JOB, status=201)
+
+    assert talking("submit", str(spec), "--upload").code == 0
+
+    sent = json.loads(service.requests[1][1])
+    assert (sent["corpus"]["files"][0]["file_id"], sent["corpus"]["files"][0]["path"]) == ("file-1", None)
+    assert b'{"text": "one"}' in service.requests[0][1]
+
+
+def test_submit_refuses_a_corpus_that_the_service_cannot_use(
+    talking: Fusion, service: Service, spec: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "corpus.jsonl").write_text("{broken\n")
+    details = "line 1 is not JSON"
+    file = {"id": "file-1", "filename": "corpus.jsonl", "bytes": 1, "sha256": "0", "status": "error"}
+    service.gives("POST /v1/files", {**file, "status_details": details}, status=201)
+
+    ran = talking("submit", str(spec), "--upload")
+
+    assert ran.code == 2
+    assert details in ran.err
+    assert [route for route, _ in service.requests] == ["POST /v1/files"]
+
+
+def test_list_shows_a_line_per_job(talking: Fusion, service: Service) -> None:
+    service.gives_list("GET /v1/jobs", JOB)
+
+    ran = talking("list")
+
+    assert ran.out.splitlines()[1].split("\t") == [
+        "job-1",
+        "tiny",
+        "succeeded",
+        "100%",
+        "2023-11-14 22:13:20",
+    ]
+    assert talking("list", "--json").json[0]["id"] == "job-1"
+
+
+def test_show_shows_job_steps_and_error(talking: Fusion, service: Service) -> None:
+    error = {"code": "corpus_empty", "category": "user", "message": "no text", "hint": "add text"}
+    service.has_job(status="failed", error=error)
+
+    ran = talking("show", "job-1")
+
+    assert ran.code == 0
+    for text in ("failed", "corpus_empty: no text", "add text", "train.fused"):
+        assert text in ran.out
+    assert set(talking("show", "job-1", "--json").json) == {"job", "steps", "models"}
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 5), ("cancelled", 6)])
+def test_watch_exits_as_the_job_ended(talking: Fusion, service: Service, status: str, code: int) -> None:
+    service.has_job(status=status)
+
+    ran = talking("watch", "job-1")
+
+    assert ran.code == code
+    assert ran.out.splitlines()[0] == "train.fused started"
+    assert status in ran.out
+
+
+def test_watch_as_json_is_a_document_per_line(talking: Fusion, service: Service) -> None:
+    service.has_job()
+
+    ran = talking("watch", "job-1", "--json")
+
+    (line,) = ran.out.splitlines()
+    update = json.loads(line)
+    assert update["metrics"][0]["values"] == {"loss": 1.5}
+    assert update["events"][0]["message"] == "train.fused started"
+
+
+def test_cancel_and_retry_say_the_status(talking: Fusion, service: Service) -> None:
+    service.gives("POST /v1/jobs/job-1/cancel", {**JOB, "status": "cancelling"}, status=202)
+    service.gives("POST /v1/jobs/job-1/retry", {**JOB, "status": "queued"}, status=202)
+
+    assert talking("cancel", "job-1").out == "job-1 cancelling\n"
+    assert talking("retry", "job-1", "--json").json["status"] == "queued"
+
+
+def test_keys_are_made_listed_and_revoked(talking: Fusion, service: Service) -> None:
+    key = {"id": "key-1", "name": "ci", "prefix": "fus_1"}
+    service.gives("POST /v1/api_keys", {**key, "secret": "fus_1_secret"}, status=201)
+    service.gives_list("GET /v1/api_keys", key)
+    service.gives("DELETE /v1/api_keys/key-1", {"deleted": True})
+
+    assert talking("key", "create", "ci", "--scope", "read").out == "fus_1_secret\n"
+    assert json.loads(service.requests[0][1]) == {"name": "ci", "scopes": ["read"]}
+    assert "key-1\tci\tfus_1" in talking("key", "list").out
+    assert talking("key", "revoke", "key-1").code == 0
+
+
+def test_validate_needs_no_service(fusion: Fusion, spec: Path) -> None:
+    assert "steps: prepare, " in fusion("validate", str(spec)).out
+    assert fusion("validate", str(spec), "--json").json["strategy"]["preset"] == "default"
+
+
+def test_a_wrong_spec_is_explained_with_exit_code_2(fusion: Fusion, spec: Path) -> None:
+    spec.write_text(SPEC + "nmae: x\n")
+
+    ran = fusion("validate", str(spec))
+
+    assert ran.code == 2
+    assert "/nmae" in ran.err
+    assert "hint:" in ran.err
+
+
+def test_schema_is_json(fusion: Fusion) -> None:
+    assert fusion("schema").json["title"] == "FusionSpec"
+
+
+def test_the_first_key_is_made_beside_the_database(fusion: Fusion, tmp_path: Path) -> None:
+    before = fusion("key", "bootstrap", "--data-dir", str(tmp_path))
+    upgrade(f"sqlite:///{tmp_path}/fusion.db")
+    after = fusion("key", "bootstrap", "--data-dir", str(tmp_path), "--json")
+
+    assert (before.code, "python -m app.db.migrate" in before.err) == (1, True)
+    assert after.json == {"admin_key_file": str(tmp_path / "admin.key")}
+    assert (tmp_path / "admin.key").read_text().startswith("fus_")
+
+
+def test_exit_codes_tell_what_was_wrong(talking: Fusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert talking("show", "job-9").code == 4
+    assert talking("show").code == 2
+    assert talking("no-such-command").code == 2
+    monkeypatch.setenv("FUSION_API_KEY", "bad")
+    ran = talking("list")
+    assert (ran.code, ran.err) == (3, "error: invalid_api_key: the API key is unknown\n")
+
+
+def test_without_a_service_the_way_out_is_named(fusion: Fusion) -> None:
+    ran = fusion("list")
+
+    assert ran.code == 2
+    assert "fusion serve" in ran.err
+
+
+def test_without_a_key_the_way_out_is_named(fusion: Fusion, service: Service) -> None:
+    ran = fusion("list", "--url", service.url)
+
+    assert ran.code == 3
+    assert "fusion key create" in ran.err
+
+
+def test_the_embedded_service_is_found_by_its_data_folder(
+    fusion: Fusion, service: Service, tmp_path: Path
+) -> None:
+    service.gives_list("GET /v1/jobs", JOB)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "server.json").write_text(json.dumps({"url": service.url}))
+    (tmp_path / "data" / "admin.key").write_text("good\n")
+
+    assert "job-1" in fusion("list").out
+
+
+def test_a_service_that_is_down_is_an_error_not_a_traceback(
+    fusion: Fusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+    ran = fusion("list", "--url", "http://127.0.0.1:1", "--api-key", "good")
+
+    assert ran.code == 1
+    assert "no answer from http://127.0.0.1:1" in ran.err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "sqlalchemy", "celery", "fastapi", "httpx2", "pydantic")
+    code = f"""
+import sys
+from app.cli import app
+app(["--help"], standalone_mode=False)
+print(sorted({{*{heavy}}} & {{*sys.modules}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,61 @@
+"""What a watcher sees of a running job."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from app.cli import watching
+from app.cli.watching import LineView, LiveView
+from app.client import Event, Job, JobUpdate, MetricPoint, Step
+from tests.app.cli.conftest import EVENT, JOB, POINT, STEP
+
+
+def update_of(**changes: object) -> JobUpdate:
+    progress = {"stage": "train.fused", "percent": 40.0, "eta_seconds": 75}
+    running = {"status": "running", "progress": {"percent": 50.0, "done": 2, "total": 4, "unit": "steps"}}
+    return JobUpdate(
+        job=Job.model_validate({**JOB, "status": "running", "progress": progress, **changes}),
+        steps=[Step.model_validate({**STEP, **running})],
+        events=[Event.model_validate(EVENT)],
+        metrics=[MetricPoint.model_validate(POINT)],
+    )
+
+
+def test_the_live_view_shows_bar_count_loss_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    monkeypatch.setattr(watching, "terminal", lambda: screen)
+
+    with LiveView() as view:
+        view.show(update_of())
+
+    assert isinstance(screen.file, io.StringIO)
+    shown = screen.file.getvalue()
+    for text in ("running", "40%", "about 1m15s left", "2 of 4 steps", "step 4, loss 1.5000", "━"):
+        assert text in shown
+
+
+def test_lines_show_each_event_once_and_progress_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 1.0, 20.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+
+    with LineView() as view:
+        for events in ([Event.model_validate(EVENT)], [], []):
+            view.show(JobUpdate(job=update_of().job, steps=update_of().steps, events=events, metrics=[]))
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count("train.fused started") == 1
+    assert lines.count("train.fused  2 of 4 steps") == 1
+
+
+def test_text_from_the_service_is_not_taken_for_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    monkeypatch.setattr(watching, "terminal", lambda: screen)
+
+    with LiveView() as view:
+        view.show(update_of(name="[red]name[/]"))
+
+    assert isinstance(screen.file, io.StringIO)
+    assert "[red]name[/]" in screen.file.getvalue()

@@ -1,0 +1,260 @@
+"""A private PostgreSQL cluster and a private Redis for the tests that need the real thing.
+
+Fixtures: `postgres_server` (URL of the session's server), `postgres_database` (URL of a fresh database of
+one test), `redis_server` (URL). `FUSION_TEST_DATABASE_URL` and `FUSION_TEST_BROKER_URL` name servers to use
+instead. Missing binaries skip the test, except under `CI`, where they fail it.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+from sqlalchemy import make_url
+
+START_SECONDS = 30
+START_ATTEMPTS = 3
+
+
+class PortTakenError(RuntimeError):
+    """Somebody else took the free port between looking and binding."""
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """SQLAlchemy URL of an empty database on a server that this session may write to freely."""
+    given = os.environ.get("FUSION_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with private_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_database(postgres_server: str) -> Iterator[str]:
+    """SQLAlchemy URL of an empty database that is dropped after the test."""
+    url = create_database(postgres_server)
+    yield url
+    drop_database(postgres_server, url)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """URL of a Redis that this session may write to freely."""
+    given = os.environ.get("FUSION_TEST_BROKER_URL")
+    if given:
+        yield given
+        return
+    with private_redis() as url:
+        yield url
+
+
+def create_database(server_url: str) -> str:
+    """Create an empty database on the server and return its URL."""
+    name = f"test_{uuid.uuid4().hex[:16]}"
+    _execute(server_url, "CREATE DATABASE {}", name)
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_database(server_url: str, database_url: str) -> None:
+    """Drop what `create_database` made, also while connections are open."""
+    name = make_url(database_url).database
+    assert name is not None
+    assert name.startswith("test_")
+    _execute(server_url, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+
+@contextmanager
+def private_postgres() -> Iterator[str]:
+    """Start a PostgreSQL of our own on a free loopback port; it dies with this process."""
+    binaries = _postgres_binaries()
+    folder = Path(tempfile.mkdtemp(prefix="fusion-postgres-", dir="/tmp"))
+    user = _unprivileged_user()
+    if user is not None:
+        shutil.chown(folder, user.pw_uid, user.pw_gid)
+    data = folder / "data"
+    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "fusion", "-A", "trust", "-E", "UTF8"]
+    try:
+        subprocess.run(
+            [*initdb, "--locale=C", "-N"], check=True, cwd=folder, capture_output=True, **_as_user(user)
+        )
+        with _started(lambda port: _start_postgres(binaries, data, port=port, user=user)) as (process, port):
+            yield f"postgresql+psycopg://fusion@127.0.0.1:{port}/postgres"
+            _stop(process, signal.SIGINT)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def private_redis() -> Iterator[str]:
+    """Start a Redis of our own on a free loopback port, nothing kept on disk; it dies with this process."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        _missing("redis-server is not installed (Debian: apt-get install redis-server)")
+    folder = Path(tempfile.mkdtemp(prefix="fusion-redis-", dir="/tmp"))
+    try:
+        with _started(lambda port: _start_redis(binary, folder, port=port)) as (process, port):
+            yield f"redis://127.0.0.1:{port}/0"
+            _stop(process, signal.SIGTERM)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _started(
+    start: Callable[[int], subprocess.Popen[bytes]],
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start a server on a free port, on another one when that was taken; kill it when the block ends."""
+    for attempt in range(START_ATTEMPTS):
+        port = free_port()
+        try:
+            process = start(port)
+        except PortTakenError:
+            if attempt == START_ATTEMPTS - 1:
+                raise
+            continue
+        break
+    try:
+        yield process, port
+    finally:
+        _stop(process, signal.SIGQUIT)
+
+
+def _start_postgres(
+    binaries: Path, data: Path, *, port: int, user: pwd.struct_passwd | None
+) -> subprocess.Popen[bytes]:
+    options = ("fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+    command = [
+        binaries / "postgres",
+        "-D",
+        data,
+        "-p",
+        str(port),
+        *(word for o in options for word in ("-c", o)),
+    ]
+    process = _spawn(command, data.parent / "log", death_signal=signal.SIGQUIT, user=user)
+
+    def is_ours() -> bool:
+        with psycopg.connect(host="127.0.0.1", port=port, user="fusion", dbname="postgres") as connection:
+            row = connection.execute("SHOW data_directory").fetchone()
+        return row is not None and Path(row[0]) == data
+
+    _wait_until(is_ours, process=process, log=data.parent / "log", not_yet=psycopg.OperationalError)
+    return process
+
+
+def _start_redis(binary: str, folder: Path, *, port: int) -> subprocess.Popen[bytes]:
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = _spawn([*command, "--dir", folder], folder / "log", death_signal=signal.SIGTERM, user=None)
+
+    def is_ours() -> bool:
+        with redis.Redis(port=port, socket_timeout=5) as client:
+            return int(client.info("server")["process_id"]) == process.pid
+
+    _wait_until(is_ours, process=process, log=folder / "log", not_yet=redis.ConnectionError)
+    return process
+
+
+def _spawn(
+    command: list[object], log: Path, *, death_signal: signal.Signals, user: pwd.struct_passwd | None
+) -> subprocess.Popen[bytes]:
+    """Run a server in its own session, sent `death_signal` by the kernel should this process die."""
+    setpriv = shutil.which("setpriv")
+    guard = [setpriv, "--pdeathsig", death_signal.name.removeprefix("SIG")] if setpriv else []
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*guard, *(str(word) for word in command)],
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            **_as_user(user),
+        )
+
+
+def _wait_until(
+    is_ours: Callable[[], bool], *, process: subprocess.Popen[bytes], log: Path, not_yet: type[Exception]
+) -> None:
+    """Wait for the server to answer and to be the one we started."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise PortTakenError(f"the server ended at once: {log.read_text(errors='replace')[-2000:]}")
+        with suppress(not_yet):
+            if is_ours():
+                return
+            _stop(process, signal.SIGKILL)
+            raise PortTakenError("another server answers on our port")
+        time.sleep(0.05)
+    _stop(process, signal.SIGKILL)
+    raise RuntimeError(f"no answer in {START_SECONDS} s: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(stop_signal)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
+
+
+def _execute(server_url: str, statement: str, name: str) -> None:
+    """Run a statement that may not stand in a transaction."""
+    plain = make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+
+
+def _postgres_binaries() -> Path:
+    """Folder of the newest installed server."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = str(versions[-1]) if versions else shutil.which("initdb")
+    if found is None:
+        _missing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    return Path(found).resolve().parent
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    """Whom the server runs as; PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+    return _missing("PostgreSQL cannot run as root and there is no user postgres or nobody")
+
+
+def _as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _missing(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

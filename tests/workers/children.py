@@ -1,0 +1,108 @@
+"""Stand-ins for the engine: tiny programs that speak the child protocol, well or badly.
+
+    python children.py BEHAVIOUR REQUEST --events-fd N
+
+No torch, so that a test takes fractions of a second.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fusion.io.manifest import write_manifest
+
+
+def main() -> None:
+    behaviour, request_path, _, descriptor = sys.argv[1:]
+    request = json.loads(Path(request_path).read_text())
+    behave = globals()[f"_{behaviour}"]
+    sys.exit(behave(request, lambda **event: os.write(int(descriptor), (json.dumps(event) + "\n").encode())))
+
+
+def _work(request: dict[str, Any], say: Any) -> int:
+    """A whole stage: progress, a metric, a part, a note, an output, a report."""
+    print("working")
+    out = Path(request["out_dir"])
+    say(type="progress", done=1, total=2, unit="windows", tokens=10)
+    say(type="metrics", step=1, values={"loss": 2.5})
+    part = out / "parts" / "one"
+    part.mkdir(parents=True, exist_ok=True)
+    (part / "data.txt").write_text("part")
+    write_manifest(part, kind="part")
+    say(type="part", path="parts/one")
+    say(type="note", message="went well", details={"rows": 3})
+    (out / "result.txt").write_text(f"{request['stage']} saw {sorted(request['inputs']['steps'])}")
+    write_manifest(out, kind="thing", files=["result.txt"])
+    say(type="report", figures={"answer": 42})
+    return 0
+
+
+def _user_error(request: dict[str, Any], say: Any) -> int:
+    say(
+        type="error",
+        code="corpus_empty",
+        category="user",
+        message="the corpus holds no document",
+        hint="add text",
+        pointer="/corpus/files/0",
+        retryable=False,
+    )
+    return 1
+
+
+def _silent_end(request: dict[str, Any], say: Any) -> int:
+    print("something odd happened")
+    return 3
+
+
+def _killed(request: dict[str, Any], say: Any) -> int:
+    print("about to be killed")
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def _garbage(request: dict[str, Any], say: Any) -> int:
+    os.write(int(sys.argv[-1]), b"this is no event\n")
+    time.sleep(60)
+    return 0
+
+
+def _stubborn_family(request: dict[str, Any], say: Any) -> int:
+    """Ignores SIGTERM, and so does its grandchild, whose id it tells."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sleep = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(120)"
+    grandchild = subprocess.Popen([sys.executable, "-c", sleep])
+    say(type="note", message="family", details={"pids": [os.getpid(), grandchild.pid]})
+    say(type="progress", done=0, total=100, unit="steps", tokens=None)
+    time.sleep(120)
+    return 0
+
+
+def _orphan(request: dict[str, Any], say: Any) -> int:
+    """Succeeds and leaves a process behind."""
+    grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    say(type="note", message="family", details={"pids": [grandchild.pid]})
+    return _work(request, say)
+
+
+def _resumable(request: dict[str, Any], say: Any) -> int:
+    """Finishes one part and waits; where the part is already there, it ends well."""
+    if (Path(request["out_dir"]) / "parts" / "one" / "manifest.json").is_file():
+        return _work(request, say)
+    part = Path(request["out_dir"]) / "parts" / "one"
+    part.mkdir(parents=True)
+    (part / "data.txt").write_text("part")
+    write_manifest(part, kind="part")
+    say(type="part", path="parts/one")
+    say(type="note", message="family", details={"pids": [os.getpid()]})
+    time.sleep(120)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

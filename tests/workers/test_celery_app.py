@@ -1,0 +1,118 @@
+"""Celery is a doorbell: its settings, its one task, and a worker that needs no message at all."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.queue import open_doorbell
+from tests.workers.conftest import Workshop
+from workers import celery_worker
+from workers.celery_worker import CeleryWorker
+
+WAIT_SECONDS = 40.0
+# The real application, with stages played by `children.py`.
+BOOT = """
+import sys
+from workers import celery_worker, worker
+worker.default_command = lambda: {command!r}
+celery_worker.POLL_SECONDS = 600
+from celery.__main__ import main
+sys.argv = ["celery", "-A", "workers.celery_app", "worker", "-Q", "cpu,gpu", *{options!r}]
+main()
+"""
+
+
+@contextmanager
+def celery(
+    workshop: Workshop, broker_url: str, log: Path, *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    settings = workshop.worker.settings
+    environment = {
+        "FUSION_DATA_DIR": str(settings.data_dir),
+        "FUSION_DATABASE_URL": settings.database_url,
+        "FUSION_BROKER_URL": broker_url,
+        "FUSION_ALLOWED_ROOTS": str(workshop.root),
+    }
+    code = BOOT.format(command=list(workshop.worker.stage_command), options=options)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=output, stderr=output, env={**os.environ, **environment}
+        )
+    try:
+        yield process
+        process.terminate()
+        assert process.wait(timeout=WAIT_SECONDS) == 0, log.read_text()[-3000:]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], log: Path) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_ring_wakes_the_worker(workshop: Workshop, redis_server: str, tmp_path: Path, pool: str) -> None:
+    workshop = workshop.playing("work")
+    log = tmp_path / "log"
+    with celery(workshop, redis_server, log, "--pool", pool):
+        # It has looked once, found nothing, and will not look again by itself in the time of a test.
+        wait_for(workshop.workers, log)
+        job_id = workshop.submit()
+        doorbell = open_doorbell(redis_server)
+        assert doorbell is not None
+        doorbell.ring("gpu")
+        wait_for(lambda: workshop.job(job_id).status == "succeeded", log)
+
+
+def test_a_stop_gives_the_running_step_back(workshop: Workshop, redis_server: str, tmp_path: Path) -> None:
+    workshop = workshop.playing("resumable")
+    job_id = workshop.submit()
+    log = tmp_path / "log"
+
+    with celery(workshop, redis_server, log):
+        wait_for(lambda: workshop.artifacts(job_id, "checkpoint"), log)
+
+    step = workshop.steps(job_id)["prepare"]
+    assert (step.status, step.status_reason) == ("queued", "drain")
+
+
+def test_a_worker_looks_without_being_rung(
+    workshop: Workshop, redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = workshop.playing("work")
+    worker = CeleryWorker(workshop.worker.settings)
+    monkeypatch.setattr(celery_worker, "create_worker", lambda *_, **__: workshop.worker)
+    job_id = workshop.submit()
+
+    worker.start(("cpu", "gpu"))
+    wait_for(lambda: workshop.job(job_id).status == "succeeded", Path("/dev/null"))
+    worker.stop()
+
+
+def test_a_worker_of_no_queue_is_refused(workshop: Workshop) -> None:
+    with pytest.raises(ValueError, match="-Q cpu,gpu"):
+        CeleryWorker(workshop.worker.settings).start(())
+
+
+def test_without_a_broker_the_way_out_is_named() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "FUSION_BROKER_URL"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import workers.celery_app"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert "FUSION_BROKER_URL is not set" in done.stderr

@@ -1,0 +1,92 @@
+"""A child process is heard, ended with its family, and found again by whoever cleans up."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fusion.errors import InternalError
+from workers.child_process import ChildProcess, Event, start_ticks, started
+
+TALK = """
+import os, sys
+descriptor = int(sys.argv[-1])
+os.write(descriptor, b'{"type": "note", "mess')
+os.write(descriptor, b'age": "one"}\\n{"type": "report", "figures": {}}\\n')
+print("printed")
+"""
+
+
+def listen(child: ChildProcess) -> list[Event]:
+    events: list[Event] = []
+    while not child.has_exited:
+        events += child.wait_for_events(1.0)
+    return events + child.read_events()
+
+
+def run(code: str, folder: Path) -> tuple[list[Event], int]:
+    request = folder / "request.json"
+    request.write_text("{}")
+    with started([sys.executable, "-c", code], request=request, log=folder / "log.txt") as child:
+        events = listen(child)
+        return events, child.kill()
+
+
+def test_events_arrive_whole_and_output_goes_to_the_log(tmp_path: Path) -> None:
+    events, status = run(TALK, tmp_path)
+
+    assert events == [{"type": "note", "message": "one"}, {"type": "report", "figures": {}}]
+    assert status == 0
+    assert (tmp_path / "log.txt").read_text() == "printed\n"
+
+
+@pytest.mark.parametrize("line", [b"text\\n", b"[1]\\n", b'{"no": "type"}\\n'])
+def test_a_line_that_is_no_event_is_refused(tmp_path: Path, line: bytes) -> None:
+    code = f"import os, sys; os.write(int(sys.argv[-1]), b'{line.decode()}')"
+    with pytest.raises(InternalError, match="no event"):
+        run(code, tmp_path)
+
+
+def test_the_status_of_a_signal_is_negative(tmp_path: Path) -> None:
+    assert run("import os; os.kill(os.getpid(), 11)", tmp_path)[1] == -11
+
+
+def test_members_are_found_also_in_other_sessions(tmp_path: Path) -> None:
+    code = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+time.sleep(60)
+"""
+    with started([sys.executable, "-c", code], request=tmp_path / "r", log=tmp_path / "log") as child:
+        deadline = time.monotonic() + 10
+        while len(child.members()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        members = child.members()
+        child.kill()
+
+    assert len(members) == 2
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in members)
+
+
+def test_a_command_that_does_not_exist_raises_and_leaks_nothing(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    with (
+        pytest.raises(FileNotFoundError),
+        started(["/no/such/program"], request=tmp_path / "r", log=tmp_path / "log"),
+    ):
+        pass
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_process_is_named_by_its_id_and_its_start() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ticks = start_ticks(process.pid)
+    process.communicate(b"\n")
+
+    assert ticks is not None
+    assert start_ticks(process.pid) is None

@@ -1,0 +1,157 @@
+"""A stage finds everything it reads in its workspace, and nothing that it may not read."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.accounts.service import ensure_default_project
+from app.db.models import Artifact, ArtifactFile, File, Model
+from app.db.session import transaction
+from app.jobs import service as jobs
+from app.jobs.service import ClaimedStep
+from app.storage.store import blob_key
+from fusion.errors import SpecInvalid
+from fusion.io.manifest import write_manifest
+from tests.workers.conftest import Workshop
+from workers.stage_request import prepare_request
+from workers.workspace import Workspace, reserve
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    with reserve(tmp_path / "data" / "workspaces", step_id="step-1", attempt=1) as reserved:
+        yield reserved
+
+
+def claim(workshop: Workshop, **changes: Any) -> ClaimedStep:
+    workshop.submit(**changes)
+    with transaction(workshop.worker.engine) as session:
+        step = jobs.claim_step(session, worker_id="w", resources=["cpu"], lease_seconds=60)
+    assert step is not None
+    return step
+
+
+def request_of(workshop: Workshop, step: ClaimedStep, workspace: Workspace) -> dict[str, Any]:
+    prepare_request(workshop.worker, step, workspace)
+    request: dict[str, Any] = json.loads(workspace.request.read_text())
+    return request
+
+
+def store(workshop: Workshop, row: Any) -> str:
+    """Insert a row of the default project; its id."""
+    with transaction(workshop.worker.engine) as session:
+        row.project_id = ensure_default_project(session).id
+        session.add(row)
+        session.flush()
+        return str(row.id)
+
+
+def upload(workshop: Workshop, *, filename: str, text: str) -> str:
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    row = File(filename=filename, purpose="corpus", num_bytes=len(text), sha256=sha256, status="processed")
+    file_id = store(workshop, row)
+    path = workshop.root / "upload"
+    path.write_text(text)
+    workshop.worker.store.put_file(blob_key(project_id=row.project_id, sha256=sha256), path)
+    return file_id
+
+
+def test_an_uploaded_file_keeps_its_name(workshop: Workshop, workspace: Workspace) -> None:
+    file_id = upload(workshop, filename="texts.jsonl", text="{}\n")
+    step = claim(workshop, corpus={"files": [{"file_id": file_id}]})
+
+    request = request_of(workshop, step, workspace)
+
+    path = Path(request["inputs"]["files"][file_id])
+    assert (path.name, path.read_text()) == ("texts.jsonl", "{}\n")
+
+
+def test_only_prepare_is_given_the_corpus(workshop: Workshop, workspace: Workspace) -> None:
+    file_id = upload(workshop, filename="texts.jsonl", text="{}\n")
+    step = claim(workshop, corpus={"files": [{"file_id": file_id}]})
+
+    assert request_of(workshop, replace(step, stage="align"), workspace)["inputs"]["files"] == {}
+
+
+def test_a_corpus_that_is_gone_matters_to_prepare_only(workshop: Workshop, workspace: Workspace) -> None:
+    step = claim(workshop)
+    (workshop.root / "corpus.txt").unlink()
+
+    request_of(workshop, replace(step, stage="align"), workspace)
+    with pytest.raises(SpecInvalid) as caught:
+        prepare_request(workshop.worker, step, workspace)
+
+    assert caught.value.pointer == "/corpus/files/0/path"
+
+
+def test_a_registered_folder_is_named_in_the_spec_by_its_path(
+    workshop: Workshop, workspace: Workspace
+) -> None:
+    (workshop.root / "registered").mkdir()
+    origin = {"path": str(workshop.root / "registered")}
+    model_id = store(workshop, Model(name="registered", origin=origin))
+    step = claim(workshop, target={"model": {"model_id": model_id}})
+
+    request = request_of(workshop, step, workspace)
+
+    assert request["spec"]["target"]["model"] == origin
+    assert request["inputs"]["models"] == {}
+
+
+def test_a_registered_folder_outside_the_roots_is_refused(workshop: Workshop, workspace: Workspace) -> None:
+    model_id = store(workshop, Model(name="registered", origin={"path": "/etc"}))
+    step = claim(workshop, target={"model": {"model_id": model_id}})
+
+    with pytest.raises(SpecInvalid) as caught:
+        prepare_request(workshop.worker, step, workspace)
+
+    assert (caught.value.code, caught.value.pointer) == ("path_not_allowed", "/target/model/path")
+
+
+def test_a_fused_model_is_fetched_as_a_folder(workshop: Workshop, workspace: Workspace) -> None:
+    model_id = store(workshop, Model(name="fused", artifact_id=store_artifact(workshop)))
+    step = claim(workshop, target={"model": {"model_id": model_id}})
+
+    request = request_of(workshop, step, workspace)
+
+    folder = Path(request["inputs"]["models"][model_id])
+    assert (folder / "config.json").read_text() == "{}"
+    assert request["spec"]["target"]["model"]["model_id"] == model_id
+
+
+def test_a_damaged_part_is_left_out_and_made_again(workshop: Workshop, workspace: Workspace) -> None:
+    step = replace(claim(workshop), checkpoint_artifact_ids={"shard-00000": "art-gone"})
+
+    request_of(workshop, step, workspace)
+
+    assert list(workspace.out.iterdir()) == []
+
+
+def store_artifact(workshop: Workshop) -> str:
+    """A stored folder with one file and its manifest."""
+    folder = workshop.root / "fused"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    write_manifest(folder, kind="model")
+    row = Artifact(kind="model", role="publish", digest="0" * 64, num_bytes=2, num_files=2)
+    artifact_id = store(workshop, row)
+    for name in ("config.json", "manifest.json"):
+        data = (folder / name).read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        workshop.worker.store.put_file(blob_key(project_id=row.project_id, sha256=sha256), folder / name)
+        with transaction(workshop.worker.engine) as session:
+            session.add(
+                ArtifactFile(
+                    artifact_id=artifact_id,
+                    path=name,
+                    project_id=row.project_id,
+                    num_bytes=len(data),
+                    sha256=sha256,
+                )
+            )
+    return artifact_id

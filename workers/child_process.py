@@ -1,0 +1,204 @@
+"""One attempt's process: started in a session of its own, heard over a pipe, ended with all it started.
+
+The leader is reaped last: while it is a zombie its id cannot go to a stranger, so signals to its group never
+reach somebody else's process.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fusion.errors import InternalError
+
+TERMINATE_SECONDS = 10.0
+KILL_SECONDS = 10.0
+_READ_BYTES = 1 << 16
+_MAX_READS = 64
+_MAX_EVENT_BYTES = 64 << 20
+_PROC = Path("/proc")
+
+Event = dict[str, Any]
+
+
+class ChildProcess:
+    """A running stage. Leave the `started` block and nothing of it is left."""
+
+    def __init__(self, process: subprocess.Popen[bytes], *, events_descriptor: int) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._descriptor = events_descriptor
+        self._buffer = b""
+        os.set_blocking(events_descriptor, False)
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the leader ended; it is not reaped by asking."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def wait_for_events(self, seconds: float) -> list[Event]:
+        """Events that arrive within `seconds`; returns at once when there are any."""
+        with suppress(InterruptedError):
+            select.select([self._descriptor], [], [], seconds)
+        return self.read_events()
+
+    def read_events(self) -> list[Event]:
+        """Whole events that are in the pipe now.
+
+        Raises:
+            InternalError: a line that is no event.
+        """
+        for _ in range(_MAX_READS):
+            try:
+                data = os.read(self._descriptor, _READ_BYTES)
+            except BlockingIOError:
+                break
+            if not data:
+                # End of file shows a moment before the exit does; without a pause the caller would spin.
+                time.sleep(0.02)
+                break
+            self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        if len(self._buffer) > _MAX_EVENT_BYTES:
+            raise InternalError("the stage sent an event without an end", code="stage_protocol")
+        return [_parse(line) for line in lines if line]
+
+    def terminate(self) -> None:
+        """Ask the group to end, then kill it. Returns when nothing of it runs."""
+        self._signal_group(signal.SIGTERM)
+        deadline = time.monotonic() + TERMINATE_SECONDS
+        while self.members() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.kill()
+
+    def kill(self) -> int:
+        """Kill the group and whatever it started, and reap the leader. Returns its exit status.
+
+        Raises:
+            InternalError: processes that even SIGKILL does not end (stuck in the kernel).
+        """
+        deadline = time.monotonic() + KILL_SECONDS
+        while members := self.members():
+            if time.monotonic() > deadline:
+                raise InternalError(f"processes {members} do not end on SIGKILL", code="stage_unkillable")
+            self._signal_group(signal.SIGKILL)
+            for pid in members:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+        return self._process.wait(timeout=KILL_SECONDS)
+
+    def members(self) -> list[int]:
+        """Processes of the session and their descendants that still run, zombies not counted."""
+        if self._process.returncode is not None:
+            return []
+        if _PROC.is_dir():
+            return members_of_session(self.pid)
+        return [] if self.has_exited else [self.pid]
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+
+@contextmanager
+def started(
+    command: Sequence[str], *, request: Path, log: Path, environment: dict[str, str] | None = None
+) -> Iterator[ChildProcess]:
+    """Run `command REQUEST --events-fd N` with its output in `log`.
+
+    Must be called from a thread that outlives the block: the kernel ties the child to that thread.
+    """
+    reader, writer = os.pipe()
+    with log.open("ab") as output:
+        try:
+            process = subprocess.Popen(
+                [*command, str(request), "--events-fd", str(writer)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**_plain_environment(), "PYTHONUNBUFFERED": "1", **(environment or {})},
+                pass_fds=(writer,),
+                start_new_session=True,
+            )
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+    child = ChildProcess(process, events_descriptor=reader)
+    try:
+        yield child
+    finally:
+        child.kill()
+        os.close(reader)
+
+
+def _plain_environment() -> dict[str, str]:
+    """This process's environment without the service's settings: a stage gets no database and no secret."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("FUSION_")}
+
+
+def default_command() -> list[str]:
+    """The engine's own entry point, in this very interpreter."""
+    return [sys.executable, "-m", "fusion", "stage"]
+
+
+def members_of_session(session: int) -> list[int]:
+    """Living processes whose session or group is `session`, and everything that descends from them."""
+    table = dict(_process_table())
+    found = {pid for pid, (_, group, own_session) in table.items() if session in (pid, group, own_session)}
+    while True:
+        more = {pid for pid, (parent, _, _) in table.items() if parent in found} - found
+        if not more:
+            return sorted(found)
+        found |= more
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot: with the id it names one process for good."""
+    fields = _stat_fields(pid)
+    return None if fields is None else int(fields[19])
+
+
+def _process_table() -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """(pid, (parent, group, session)) of everything that runs, zombies left out."""
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            fields = _stat_fields(int(entry.name))
+            if fields is not None and fields[0] not in ("Z", "X"):
+                yield int(entry.name), (int(fields[1]), int(fields[2]), int(fields[3]))
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat after the command name, which may itself hold spaces and brackets."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return text[text.rindex(")") + 2 :].split()
+
+
+def _parse(line: bytes) -> Event:
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise InternalError(
+            f"the stage sent {line[:200]!r}, which is no event", code="stage_protocol"
+        ) from error
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+        raise InternalError(f"the stage sent {line[:200]!r}, which is no event", code="stage_protocol")
+    return event

@@ -1,0 +1,66 @@
+"""A worker process: who it is, what it may run, and what it needs for it."""
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from app.db.session import create_engine
+from app.jobs.claims import Resource
+from app.operations.housekeeping import Housekeeper
+from app.queue import open_doorbell
+from app.settings import Settings
+from app.storage.opening import open_store
+from app.storage.store import ObjectStore
+from workers import workspace
+from workers.child_process import default_command
+from workers.drain import Drain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """Everything `step_runner` needs. `drain` is set when the process shall end and give its step back."""
+
+    id: str
+    resources: tuple[Resource, ...]
+    settings: Settings
+    engine: Engine
+    store: ObjectStore
+    stage_command: tuple[str, ...]
+    drain: Drain = field(default_factory=Drain)
+
+    @property
+    def workspaces(self) -> Path:
+        """On the same disk as a local store, so that files are linked and not copied."""
+        return self.settings.data_dir / "workspaces"
+
+
+def create_worker(
+    settings: Settings, *, resources: tuple[Resource, ...], stage_command: tuple[str, ...] | None = None
+) -> Worker:
+    """A worker for this process; what dead workers of this machine left behind is removed first."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    worker = Worker(
+        id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+        resources=resources,
+        settings=settings,
+        engine=create_engine(settings.database_url),
+        store=open_store(settings.storage_url),
+        stage_command=stage_command or tuple(default_command()),
+    )
+    workspace.sweep(worker.workspaces)
+    return worker
+
+
+def create_housekeeper(worker: Worker) -> Housekeeper:
+    """The thread that mends what crashes left and rings the doorbell; every worker may have one."""
+    settings = worker.settings
+    return Housekeeper(
+        worker.engine,
+        doorbell=open_doorbell(settings.broker_url),
+        lease_seconds=settings.lease_seconds,
+        reconcile_seconds=settings.reconcile_seconds,
+    )
