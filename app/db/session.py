@@ -21,6 +21,10 @@ _SQLITE_WITH_SAFE_WAL = (3, 51, 3)
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30}
 
 
+# A database made with the encoding SQL_ASCII would otherwise answer in bytes.
+_POSTGRES_CONNECTION: dict[str, Any] = {"connect_timeout": 10, "client_encoding": "utf8"}
+
+
 def create_engine(url: str) -> Engine:
     """An engine for `sqlite:///file` or `postgresql+psycopg://...`, set up the way the service relies on.
 
@@ -35,7 +39,7 @@ def create_engine(url: str) -> Engine:
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         return create_sqlalchemy_engine(
-            parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **_POOL
+            parsed, pool_pre_ping=True, connect_args=_POSTGRES_CONNECTION, **_POOL
         )
     raise ValueError(f"database {backend!r} is not supported; use sqlite:///... or postgresql+psycopg://...")
 

@@ -60,7 +60,10 @@ class JobScenarios:
     def test_a_job_survives_its_worker_and_gives_a_model(
         self, stack: Stack, material: Path, tmp_path: Path
     ) -> None:
-        job = stack.client.submit(spec_of(material, name="survivor"))
+        uploaded = stack.client.upload_file(material / "corpus.jsonl")
+        spec = spec_of(material, name="survivor")
+        spec["corpus"]["files"] = [{"file_id": uploaded.id}]
+        job = stack.client.submit(spec)
         wait_for(lambda: [point for point in training_points(stack, job) if point.step >= 15])
         (stage,) = stack.stages()
         worker = stack.worker_of(stage)
