@@ -307,7 +307,7 @@ class TrainingSpec(SpecModel):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_fraction: Fraction = 0.008
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    dtype: Dtype = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute precision; `auto` is bfloat16 on a GPU and float32 on a CPU. Master weights are float32."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""

@@ -16,8 +16,8 @@ TARGET = Path(__file__).parent.parent / "docs" / "spec.md"
 INTRODUCTION = """# The fusion spec
 
 Every field, its default and its meaning; written by `python scripts/write_spec_reference.py` from the code.
-A spec is YAML or JSON. Unknown fields are errors. `fusion validate spec.yaml` prints a spec with every
-default written out; `fusion schema` prints the JSON Schema for editors.
+A spec is YAML or JSON. Unknown fields are errors. `fusion validate --json spec.yaml` prints a spec with
+every default written out; `fusion schema` prints the JSON Schema for editors.
 """
 
 

@@ -55,7 +55,7 @@ RECIPES = (
         num_layers=3,
         domains=("code", "prose"),
         max_chars=150_000,
-        num_steps=150,
+        num_steps=130,
     ),
     Recipe(
         name="code",
@@ -67,7 +67,7 @@ RECIPES = (
         num_layers=4,
         domains=("code",),
         max_chars=4_000_000,
-        num_steps=450,
+        num_steps=360,
     ),
     Recipe(
         name="prose",
@@ -79,7 +79,7 @@ RECIPES = (
         num_layers=4,
         domains=("prose",),
         max_chars=4_000_000,
-        num_steps=450,
+        num_steps=360,
     ),
 )
 

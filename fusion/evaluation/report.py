@@ -16,6 +16,7 @@ Scores = dict[str, DocumentScores]
 
 _MAX_EXPONENT = 700.0  # e to more than this is no float
 
+_JUDGED = frozenset({"target", "control", "fused"})
 COMPARISONS = (("fused", "control"), ("fused", "target"))
 
 
@@ -24,23 +25,26 @@ def build_report(
 ) -> dict[str, Any]:
     """The report as JSON.
 
-    Documents that a tokenizer does not reproduce, or for which a model gives no number, are left out for all
-    models, so that every figure is over the same text; how many is counted per model.
+    Documents that the target's tokenizer does not reproduce, or for which target, control or fused give no
+    number, are left out for all models. A source that cannot score some of the others has its figure over
+    those it can, and says over how many: one broken source must not hide what fusion did.
     """
+    scored = {name: found.lossless & np.isfinite(found.nats) for name, found in scores.items()}
     usable = np.ones(len(documents), bool)
-    excluded = {}
-    for name, found in scores.items():
-        finite = np.isfinite(found.nats)
-        usable &= found.lossless & finite
-        excluded[name] = {
+    for name in _JUDGED & scores.keys():
+        usable &= scored[name]
+    excluded = {
+        name: {
             "lossy_documents": int((~found.lossless).sum()),
-            "not_finite_documents": int((~finite).sum()),
+            "not_finite_documents": int((~np.isfinite(found.nats)).sum()),
         }
+        for name, found in scores.items()
+    }
     domains = np.array([document.domain for document in documents], dtype=object)
     num_bytes = np.array([document.num_bytes for document in documents], dtype=np.int64)
 
     def section(rows: Array) -> dict[str, Any]:
-        return _section(np.flatnonzero(rows), num_bytes, scores, settings=settings, seed=seed)
+        return _section(rows, num_bytes, scores, scored, settings=settings, seed=seed)
 
     return {
         "num_documents": len(documents),
@@ -54,18 +58,23 @@ def build_report(
 
 
 def _section(
-    rows: Array, num_bytes_D: Array, scores: Scores, *, settings: EvaluationSpec, seed: int
+    rows_D: Array,
+    num_bytes_D: Array,
+    scores: Scores,
+    scored: dict[str, Array],
+    *,
+    settings: EvaluationSpec,
+    seed: int,
 ) -> dict[str, Any]:
-    """Figures over the documents `rows`."""
-    num_bytes = num_bytes_D[rows]
-    nats = {name: found.nats[rows] for name, found in scores.items()}
-    pairs = [pair for pair in COMPARISONS if len(rows) and scores.keys() >= set(pair)]
+    """Figures over the documents where `rows_D` is True."""
+    num_bytes = num_bytes_D[rows_D]
+    nats = {name: found.nats[rows_D] for name, found in scores.items()}
+    pairs = [pair for pair in COMPARISONS if len(num_bytes) and scores.keys() >= set(pair)]
     return {
-        "documents": len(rows),
+        "documents": len(num_bytes),
         "bytes": int(num_bytes.sum()),
         "models": {
-            name: _figures(nats[name], num_bytes, int(found.num_tokens[rows].sum()))
-            for name, found in scores.items()
+            name: _figures(found, num_bytes_D, rows_D & scored[name]) for name, found in scores.items()
         },
         "comparisons": [
             compare(
@@ -83,11 +92,13 @@ def _section(
     }
 
 
-def _figures(nats: Array, num_bytes: Array, num_tokens: int) -> dict[str, Any]:
+def _figures(found: DocumentScores, num_bytes_D: Array, rows_D: Array) -> dict[str, Any]:
     """One model's figures; None where there is no text. Perplexities of two tokenizers do not compare."""
+    nats, num_tokens = found.nats[rows_D], int(found.num_tokens[rows_D].sum())
     per_token = nats.sum() / num_tokens if num_tokens else math.inf
     return {
-        "bits_per_byte": bits_per_byte(nats, num_bytes) if len(nats) else None,
+        "documents": len(nats),
+        "bits_per_byte": bits_per_byte(nats, num_bytes_D[rows_D]) if len(nats) else None,
         "perplexity_per_token": math.exp(per_token) if per_token < _MAX_EXPONENT else None,
         "tokens": num_tokens,
     }

@@ -159,8 +159,6 @@ def _training_section(spec: FusionSpec, training: Json) -> str:
         ["seed", str(spec.seed)],
         *([label, f"{training[key]:.4f}"] for key, label in _LOSSES if training.get(key) is not None),
     ]
-    if training.get("tokens_per_second") is not None:
-        rows.append(["tokens per second", _count(round(training["tokens_per_second"]))])
     return "## Training\n\n" + _table(["figure", "value"], rows)
 
 
@@ -204,7 +202,7 @@ def _limits_section(report: Json) -> str:
     ]
     excluded = report.get("num_excluded_documents", 0)
     if excluded:
-        lines.append(f"- {_count(excluded)} held-out document(s) could not be scored by every model.")
+        lines.append(f"- {_count(excluded)} held-out document(s) could not be scored and are left out.")
     return "## Limits\n\n" + "\n".join(lines)
 
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 
-from fusion.errors import SpecInvalid
 from fusion.io.atomic import write_json
 from fusion.io.manifest import read_manifest, write_manifest
 from fusion.io.stage_inputs import StageInputs
-from fusion.llms.checkpoints import resolve_checkpoint
+from fusion.llms.checkpoints import checkpoint_digest, resolve_checkpoint
 from fusion.llms.loading import compute_dtype, load_model, pick_device
 from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec, TrainingSpec
@@ -43,7 +42,7 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     objective = objective_of(spec, role)
     lessons = inputs.steps["align"]
     target = resolve_checkpoint(spec.target.model, inputs)
-    dtype = training_dtype(spec.training)
+    dtype = compute_dtype(spec.training.dtype, pick_device())
     accelerator = Accelerator(cpu=pick_device().type == "cpu", mixed_precision="no")
     student = _load_student(target, accelerator.device, spec.training, progress=progress)
     trainer = Trainer(
@@ -55,7 +54,7 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
         accelerator=accelerator,
         autocast_dtype=None if dtype == torch.float32 else dtype,
         checkpoint_folder=out_dir / "checkpoints",
-        digest=_run_digest(spec, role, lessons),
+        digest=_run_digest(spec, role, target=target, lessons=lessons),
         progress=progress,
         max_tokens_per_micro_batch=spec.training.max_tokens_per_micro_batch
         or _MAX_TOKENS_PER_MICRO_BATCH[accelerator.device.type],
@@ -92,23 +91,6 @@ def objective_of(spec: FusionSpec, role: Role) -> Objective:
     )
 
 
-def training_dtype(training: TrainingSpec) -> torch.dtype:
-    """Precision of the forward and backward pass on this machine.
-
-    Raises:
-        SpecInvalid: fp16 was asked for.
-    """
-    dtype = compute_dtype(training.dtype, pick_device())
-    if dtype == torch.float16:
-        raise SpecInvalid(
-            "training.dtype 'float16' would need loss scaling, which this loop does not do",
-            code="dtype_not_supported",
-            hint="use training.dtype 'bfloat16', 'float32' or 'auto'",
-            pointer="/training/dtype",
-        )
-    return dtype
-
-
 def _load_student(
     target: Path, device: torch.device, training: TrainingSpec, *, progress: Progress
 ) -> Student:
@@ -121,13 +103,14 @@ def _load_student(
     return student
 
 
-def _run_digest(spec: FusionSpec, role: Role, lessons: Path) -> str:
+def _run_digest(spec: FusionSpec, role: Role, *, target: Path, lessons: Path) -> str:
+    """What a checkpoint must share with this run; the target counts by its bytes, wherever it lies."""
     return config_digest(
         role=role,
         seed=spec.seed,
         training=spec.training.model_dump(mode="json"),
         objective=spec.strategy.objective.model_dump(mode="json"),
-        target=spec.target.model.model_dump(mode="json"),
+        target=checkpoint_digest(target),
         lessons=read_manifest(lessons).digest,
     )
 

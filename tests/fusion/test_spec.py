@@ -89,6 +89,7 @@ def test_a_field_overrides_its_preset_and_leaves_the_rest() -> None:
             "revision belongs to hub",
         ),
         ({"training": {"learning_rate": 0}}, "/training/learning_rate", "greater than 0"),
+        ({"training": {"dtype": "float16"}}, "/training/dtype", "'float32' or 'bfloat16'"),
         ({"strategy": {"objective": {"tail": "sampled"}}}, "/strategy/objective/tail", "num_tail_samples"),
         (
             {"strategy": {"extraction": {"num_tail_samples": 4}}},

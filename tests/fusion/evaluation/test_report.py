@@ -58,14 +58,26 @@ def test_without_control_only_the_target_is_compared():
     assert [c["baseline"] for c in found["overall"]["comparisons"]] == ["target"]
 
 
-def test_documents_one_model_cannot_read_are_left_out_for_all():
-    found = report(target=scores(2.0), mpt=scores(1.0, lossy=1), fused=scores(1.5, not_finite=2))
+def test_documents_the_target_cannot_read_are_left_out_for_all():
+    found = report(target=scores(2.0, lossy=1), mpt=scores(1.0, lossy=1), fused=scores(1.5, not_finite=2))
 
     assert found["num_excluded_documents"] == 2
-    assert found["excluded"]["mpt"] == {"lossy_documents": 1, "not_finite_documents": 0}
+    assert found["excluded"]["target"] == {"lossy_documents": 1, "not_finite_documents": 0}
     assert found["excluded"]["fused"] == {"lossy_documents": 0, "not_finite_documents": 1}
     assert found["overall"]["bytes"] == 1500
     assert found["overall"]["models"]["target"]["tokens"] == 375
+
+
+def test_a_source_without_a_number_hides_nothing_of_the_others():
+    broken = scores(1.0)
+    broken.nats[:] = math.nan
+
+    found = report(target=scores(2.0), mpt=broken, prose=scores(1.0, lossy=1), fused=scores(1.5))["overall"]
+
+    assert (found["documents"], found["comparisons"][0]["verdict"]) == (8, "better")
+    assert found["models"]["mpt"]["bits_per_byte"] is None
+    assert found["models"]["prose"]["documents"] == 7
+    assert found["models"]["prose"]["bits_per_byte"] == pytest.approx(1.0)
 
 
 def test_nothing_left_gives_no_figures():

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fusion.errors import CapacityError, SpecInvalid, TrainingDiverged
+from fusion.errors import CapacityError, TrainingDiverged
 from fusion.io.manifest import read_manifest
 from fusion.training import stage
 from fusion.training.student import Student
@@ -224,13 +224,6 @@ def test_gradient_checkpointing_changes_nothing(case):
     case.run("recomputed", spec=make_spec(case.target, gradient_checkpointing=True))
 
     assert case.weights("stored") == case.weights("recomputed")
-
-
-def test_fp16_training_is_refused(case):
-    with pytest.raises(SpecInvalid) as caught:
-        case.run("fused", spec=make_spec(case.target, dtype="float16"))
-
-    assert caught.value.pointer == "/training/dtype"
 
 
 def test_bf16_compute_keeps_fp32_master_weights(case):
