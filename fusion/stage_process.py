@@ -115,8 +115,7 @@ def as_fusion_error(error: Exception) -> FusionError:
     """Any failure as an error of ours: what the user can act on keeps its meaning, the rest is internal."""
     if isinstance(error, FusionError):
         return error
-    # By name, so that a stage without torch does not load it for this question.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return CapacityError(
             f"out of memory: {error}",
             code="out_of_memory",
@@ -132,3 +131,11 @@ def as_fusion_error(error: Exception) -> FusionError:
     return InternalError(
         f"{type(error).__name__}: {error}", code="internal", hint="the log of the attempt has the details"
     )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Of the host or of the device; by name, so that a stage without torch does not load it to ask."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    on_host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_host or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

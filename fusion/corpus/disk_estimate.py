@@ -11,8 +11,9 @@ from fusion.spec import FusionSpec
 
 # Master weights and two moments of AdamW, in float32.
 _TRAINING_STATE_BYTES_PER_PARAMETER = 12
-# The newest checkpoint is deleted only after the next one is complete.
+# Training keeps two, and deletes the oldest only after the next one is complete.
 _KEPT_CHECKPOINTS = 2
+_CHECKPOINTS_BEING_WRITTEN = 1
 _STORED_BYTES_PER_PARAMETER = 4
 _CAPTURE_FIXED_BYTES_PER_ROW = 4 + 4 + 4 + 2
 _LESSON_FIXED_BYTES_PER_ROW = 4 + 8 + 2 + 1
@@ -57,12 +58,13 @@ def estimate_disk(
     num_entries = (kept.top_k + kept.num_tail_samples) * len(spec.speaker_names)
     lesson_row = _LESSON_FIXED_BYTES_PER_ROW + num_entries * _LESSON_BYTES_PER_ENTRY
     num_roles = 2 if spec.evaluation.control else 1
-    state = _KEPT_CHECKPOINTS * _TRAINING_STATE_BYTES_PER_PARAMETER
+    # The roles train one after the other, and each leaves its checkpoints behind.
+    num_checkpoints = num_roles * _KEPT_CHECKPOINTS + _CHECKPOINTS_BEING_WRITTEN
     return DiskEstimate(
         windows=num_bytes,
         captures=round(captures),
         lessons=round(num_bytes * tokens_per_byte["target"] * lesson_row),
-        checkpoints=num_roles * state * num_target_parameters,
+        checkpoints=num_checkpoints * _TRAINING_STATE_BYTES_PER_PARAMETER * num_target_parameters,
         # One per role, and the published one.
         models=(num_roles + 1) * _STORED_BYTES_PER_PARAMETER * num_target_parameters,
     )

@@ -152,7 +152,11 @@ def _dataset_records(source: HubDataset) -> Iterator[Record]:
         ) from error
     except OSError as error:
         raise InfrastructureError(
-            f"dataset {label} could not be downloaded: {error}", code="hub_unreachable"
+            f"dataset {label} could not be downloaded: {error}",
+            code="hub_unreachable",
+            hint="check the worker's network, its proxy and HF_ENDPOINT, then retry; without a network, give "
+            "the text as corpus.files",
+            pointer="/corpus/dataset",
         ) from error
     for number, fields in enumerate(rows, start=1):
         yield Record(place=f"{source.hub} row {number}", fields=fields)

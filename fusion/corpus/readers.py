@@ -93,7 +93,7 @@ def read_parquet(path: Path, *, columns: list[str], pointer: str) -> Iterator[Re
     """Rows of a Parquet file, with those of `columns` that it has; `fields` of others are not read.
 
     Raises:
-        CorpusInvalid: not a Parquet file, or it has none of the columns.
+        CorpusInvalid: not a Parquet file, a damaged one, it lacks the first column, or text is not UTF-8.
     """
     try:
         file = pq.ParquetFile(path)
@@ -109,11 +109,58 @@ def read_parquet(path: Path, *, columns: list[str], pointer: str) -> Iterator[Re
         wanted = [name for name in columns if name in present]
         if columns[0] not in present:
             raise field_missing(path.name, columns[0], present, pointer=pointer)
-        row = 0
-        for batch in file.iter_batches(batch_size=_ROWS_PER_READ, columns=wanted):
-            for fields in batch.to_pylist():
-                row += 1
-                yield Record(place=f"{path.name} row {row}", fields=fields)
+        num_read = 0
+        for batch in _batches(file, columns=wanted, path=path, pointer=pointer):
+            places = [f"{path.name} row {num_read + number}" for number in range(1, len(batch) + 1)]
+            for place, fields in zip(places, _decoded(batch, places=places, pointer=pointer), strict=True):
+                yield Record(place=place, fields=fields)
+            num_read += len(batch)
+
+
+def _batches(
+    file: pq.ParquetFile, *, columns: list[str], path: Path, pointer: str
+) -> Iterator[pa.RecordBatch]:
+    """The rows of an open file, some at a time."""
+    num_read = 0
+    batches = file.iter_batches(batch_size=_ROWS_PER_READ, columns=columns)
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                # The disk failed, not the file.
+                raise
+            raise CorpusInvalid(
+                f"{path.name} is damaged between rows {num_read + 1} and {file.metadata.num_rows}: {error}",
+                code="corpus_broken_file",
+                hint="copy or upload the file again, or write it again from its origin",
+                pointer=pointer,
+            ) from error
+        if batch is None:
+            return
+        yield batch
+        num_read += len(batch)
+
+
+def _decoded(batch: pa.RecordBatch, *, places: list[str], pointer: str) -> list[dict[str, Any]]:
+    """The fields of every row. Parquet promises UTF-8, but its writers do not all keep the promise."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if len(batch) > 1:
+            # One by one, to learn which row it is.
+            return [
+                _decoded(batch.slice(index, 1), places=[place], pointer=pointer)[0]
+                for index, place in enumerate(places)
+            ]
+        raise CorpusInvalid(
+            f"{places[0]} is not UTF-8: byte 0x{error.object[error.start]:02x} "
+            f"at position {error.start} of a field",
+            code="corpus_not_utf8",
+            hint="write the file again from its origin, with its text columns in UTF-8",
+            pointer=pointer,
+        ) from error
+    return rows
 
 
 def field_missing(place: str, field: str, present: list[str], *, pointer: str) -> CorpusInvalid:

@@ -54,4 +54,9 @@ def download_checkpoint(repository: str, *, revision: str) -> Path:
 
 
 def _unreachable(label: str, error: Exception) -> InfrastructureError:
-    return InfrastructureError(f"{label} could not be downloaded: {error}", code="hub_unreachable")
+    return InfrastructureError(
+        f"{label} could not be downloaded: {error}",
+        code="hub_unreachable",
+        hint="check the worker's network, its proxy and HF_ENDPOINT, then retry; without a network, give the "
+        "model as a path",
+    )

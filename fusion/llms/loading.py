@@ -1,5 +1,6 @@
 """Loading tokenizers and models from a checkpoint folder: from safetensors, running no foreign code."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fusion.spec import Dtype
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _EXTRA_SPECIAL_TOKENS = ("extra_special_tokens", "additional_special_tokens")
 _GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 _TORCH_DTYPE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Json = dict[str, Any]
@@ -56,6 +58,7 @@ def load_model(folder: Path, *, dtype: Dtype, device: torch.device) -> PreTraine
 
     Raises:
         ModelUnusable: the weights are missing, damaged or do not fit the config.
+        MemoryError, RuntimeError, OSError: this machine failed, not the checkpoint; as they came.
     """
     transformers_logging.disable_progress_bar()
     try:
@@ -67,9 +70,9 @@ def load_model(folder: Path, *, dtype: Dtype, device: torch.device) -> PreTraine
             local_files_only=True,
             output_loading_info=True,
         )
-    except torch.OutOfMemoryError:
-        raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        if _is_fault_of_machine(error):
+            raise
         raise ModelUnusable(
             f"{folder} cannot be loaded as a causal language model: {error}",
             code="model_not_loadable",
@@ -95,6 +98,17 @@ def compute_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     if dtype != "auto":
         return _TORCH_DTYPE[dtype]
     return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def _is_fault_of_machine(error: Exception) -> bool:
+    """Whether memory or a disk failed; torch has no class for failed allocations on a CPU.
+
+    What transformers finds wrong with a checkpoint it raises as OSError without a number.
+    """
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.ENOENT)
+    message = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(words in message for words in _OUT_OF_MEMORY)
 
 
 def _load_backend(folder: Path, *, config: Json) -> tuple[Tokenizer, dict[str, str]]:

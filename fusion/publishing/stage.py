@@ -14,6 +14,8 @@ from fusion.spec import FusionSpec
 MODEL_KIND = "model"
 _REPORT_NAME, _SPEC_NAME, _CARD_NAME = "report.json", "fusion_spec.json", "README.md"
 _NUM_PHASES = 3
+_ATTEMPT_FIGURES = frozenset({"seconds", "tokens_per_second", "peak_memory_bytes", "num_resumed_steps"})
+"""Of the attempts that a job took, not of the model; they stay in the job's figures."""
 
 
 def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progress) -> StageReport:
@@ -28,9 +30,12 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     progress.update(1, _NUM_PHASES, unit="phases")
     num_parameters = require_finite_weights(out_dir)
     progress.update(2, _NUM_PHASES, unit="phases")
-    stages = {name: read_manifest(folder).meta for name, folder in sorted(inputs.steps.items())}
     report = read_json(inputs.steps["evaluate"] / _REPORT_NAME)
-    report["stages"] = report.get("stages", {}) | {name: meta for name, meta in stages.items() if meta}
+    stages = report.get("stages", {}) | {
+        name: read_manifest(folder).meta for name, folder in sorted(inputs.steps.items())
+    }
+    stages = {name: _facts_of_model(meta) for name, meta in stages.items()}
+    report["stages"] = {name: meta for name, meta in stages.items() if meta}
     facts = CardFacts(
         num_parameters=num_parameters,
         models=read_json(inputs.steps["prepare"] / "models.json"),
@@ -57,6 +62,11 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
             "digest": manifest.digest,
         }
     )
+
+
+def _facts_of_model(meta: dict[str, Any]) -> dict[str, Any]:
+    """Without figures of the attempt: the same job publishes the same bytes."""
+    return {name: value for name, value in meta.items() if name not in _ATTEMPT_FIGURES}
 
 
 def _lineage(spec: FusionSpec, facts: CardFacts) -> dict[str, Any]:

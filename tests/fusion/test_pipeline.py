@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fusion.errors import FusionError, SpecInvalid
-from fusion.io.manifest import verify_manifest
-from fusion.pipeline import MODULE_OF_STAGE, run_local, step_folder
+from fusion.errors import SpecInvalid, UserError
+from fusion.io.manifest import is_complete, verify_manifest
+from fusion.pipeline import MODULE_OF_STAGE, ProgressOfStep, run_local, step_folder
 from fusion.plan import STAGES, PlannedStep, plan_steps
 from fusion.progress import NullProgress, Progress
 from fusion.spec_text import validate_spec
@@ -23,6 +25,11 @@ from tests.support.tiny_jobs import save_models, tiny_spec, write_corpus
 @contextmanager
 def unwatched(step: PlannedStep) -> Iterator[Progress]:
     yield NullProgress()
+
+
+def published_digest(run: Path) -> str:
+    """Digest over every published file, proven against the bytes."""
+    return verify_manifest(run / "model").digest
 
 
 def test_every_stage_has_a_module_that_runs_it() -> None:
@@ -70,32 +77,36 @@ def test_the_report_compares_everybody_per_domain(job: tuple[dict[str, Any], Pat
         assert f'"{name}"' in text
 
 
+class Notes(NullProgress):
+    """Adds what a step notes to a list shared by all steps."""
+
+    def __init__(self, name: str, said: list[tuple[str, str]]) -> None:
+        self.name = name
+        self.said = said
+
+    def note(self, message: str, **details: Any) -> None:
+        self.said.append((self.name, message))
+
+
+def noted_into(said: list[tuple[str, str]]) -> ProgressOfStep:
+    @contextmanager
+    def noted(step: PlannedStep) -> Iterator[Progress]:
+        yield Notes(step.name, said)
+
+    return noted
+
+
 def test_a_finished_run_runs_nothing_again(job: tuple[dict[str, Any], Path]) -> None:
     spec, out = job
     notes: list[tuple[str, str]] = []
-
-    class Notes(NullProgress):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def note(self, message: str, **details: Any) -> None:
-            notes.append((self.name, message))
-
-    @contextmanager
-    def noted(step: PlannedStep) -> Iterator[Progress]:
-        yield Notes(step.name)
-
-    run_local(validate_spec(spec), out, progress_of=noted)
+    run_local(validate_spec(spec), out, progress_of=noted_into(notes))
     assert notes == [(step.name, "already done") for step in plan_steps(validate_spec(spec))]
 
 
 def test_the_same_job_gives_the_same_bytes(job: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     spec, first = job
     run_local(validate_spec(spec), tmp_path / "again", progress_of=unwatched)
-    weights = [
-        (folder / "model" / "model.safetensors").read_bytes() for folder in (first, tmp_path / "again")
-    ]
-    assert weights[0] == weights[1]
+    assert published_digest(tmp_path / "again") == published_digest(first)
 
 
 def test_a_run_stopped_in_training_continues_to_the_same_bytes(
@@ -119,8 +130,7 @@ def test_a_run_stopped_in_training_continues_to_the_same_bytes(
         run_local(validate_spec(spec), tmp_path / "run", progress_of=stopping)
     assert not (step_folder(tmp_path / "run", "train.fused") / "manifest.json").exists()
     run_local(validate_spec(spec), tmp_path / "run", progress_of=unwatched)
-    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (first, tmp_path / "run")]
-    assert weights[0] == weights[1]
+    assert published_digest(tmp_path / "run") == published_digest(first)
 
 
 def test_paper_preset_runs_end_to_end(job: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
@@ -131,6 +141,33 @@ def test_paper_preset_runs_end_to_end(job: tuple[dict[str, Any], Path], tmp_path
     }
     result = run_local(validate_spec(spec), tmp_path / "run", progress_of=unwatched)
     assert (result.model / "model.safetensors").is_file()
+
+
+def test_without_a_fusion_term_the_fused_model_is_the_control(
+    job: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    spec = {**job[0], "strategy": {"objective": {"clm_weight": 1.0}}}
+    run_local(validate_spec(spec), tmp_path / "run", progress_of=unwatched)
+    fused, control = (
+        (step_folder(tmp_path / "run", f"train.{role}") / "model" / "model.safetensors").read_bytes()
+        for role in ("fused", "control")
+    )
+    assert fused == control
+    assert fused != (job[1] / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_sampled_tail_is_captured_and_trained_on(job: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
+    strategy = {"extraction": {"top_k": 4, "num_tail_samples": 8}, "objective": {"tail": "sampled"}}
+    spec = {
+        **job[0],
+        "strategy": strategy,
+        "evaluation": {"control": False, "bootstrap_resamples": 100},
+    }
+    result = run_local(validate_spec(spec), tmp_path / "run", progress_of=unwatched)
+    training = json.loads((step_folder(tmp_path / "run", "train.fused") / "training.json").read_text())
+    assert training["tail"] == "sampled"
+    assert all(0 < point["fusion_loss"] < 100 for point in training["curve"])
+    assert result.figures["extract.mpt"]["tokens"] > 0
 
 
 def test_a_folder_belongs_to_one_spec(job: tuple[dict[str, Any], Path]) -> None:
@@ -146,9 +183,20 @@ def test_references_into_the_service_are_refused(job: tuple[dict[str, Any], Path
     assert caught.value.pointer == "/corpus/files/0/file_id"
 
 
-def test_a_user_mistake_keeps_what_was_finished(job: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
-    spec = {**job[0], "target": {"model": {"path": str(tmp_path / "nothing")}}}
-    with pytest.raises(FusionError) as caught:
-        run_local(validate_spec(spec), tmp_path / "run", progress_of=unwatched)
-    assert caught.value.category == "user"
-    assert caught.value.code == "model_not_found"
+def test_a_user_mistake_keeps_what_was_finished(tmp_path: Path) -> None:
+    models = save_models(tmp_path / "models")
+    weights = load_file(models["prose"] / "model.safetensors")
+    broken = {name: torch.full_like(tensor, math.nan) for name, tensor in weights.items()}
+    save_file(broken, models["prose"] / "model.safetensors", metadata={"format": "pt"})
+    spec = validate_spec(tiny_spec(models, write_corpus(tmp_path / "corpus.jsonl")))
+    run, notes = tmp_path / "run", list[tuple[str, str]]()
+
+    for _ in range(2):
+        notes.clear()
+        with pytest.raises(UserError, match="prose"):
+            run_local(spec, run, progress_of=noted_into(notes))
+
+    finished = [name for name, message in notes if message == "already done"]
+    assert finished == ["prepare", "extract.target", "extract.mpt"]
+    assert all(is_complete(step_folder(run, name)) for name in finished)
+    assert not is_complete(step_folder(run, "extract.prose"))

@@ -106,6 +106,17 @@ def test_a_field_overrides_its_preset_and_leaves_the_rest() -> None:
             "/strategy/alignment/strict",
             "alignment.strict",
         ),
+        ({"strategy": {"blending": {"rule": "best_of"}}}, "/strategy/blending/rule", "'min_ce', 'avg_ce'"),
+        (
+            {"strategy": {"alignment": {"tokens": "greedy"}}},
+            "/strategy/alignment/tokens",
+            "'boundary' or 'dtw'",
+        ),
+        (
+            {"strategy": {"vocabulary": {"map": "nearest"}}},
+            "/strategy/vocabulary/map",
+            "'byte_prefix', 'exact'",
+        ),
         ({"strategy": {"blending": {"rule": "weighted"}}}, "/strategy/blending/rule", "blending.weights"),
         ({"strategy": {"blending": {"weights": {"mpt": 1}}}}, "/strategy/blending/weights", "'weighted'"),
     ],

@@ -138,6 +138,31 @@ def test_a_missing_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
     assert missing_column.value.code == "corpus_field_missing"
 
 
+def test_a_parquet_row_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    text = pa.array([b"fine"] * 300 + [b"caf\xe9"], type=pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": text}), tmp_path / "c.parquet")
+
+    with pytest.raises(CorpusInvalid, match=r"c\.parquet row 301 is not UTF-8: byte 0xe9") as caught:
+        read(tmp_path / "c.parquet")
+
+    assert caught.value.code == "corpus_not_utf8"
+    assert caught.value.pointer == "/corpus/files/0/path"
+
+
+def test_a_damaged_page_of_a_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    texts = [f"document {number}" for number in range(600)]
+    pq.write_table(pa.table({"text": texts}), path, use_dictionary=False, row_group_size=300)
+    start = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    content = path.read_bytes()
+    write(path, content[:start] + b"\xff" * 64 + content[start + 64 :])
+
+    with pytest.raises(CorpusInvalid, match=r"damaged between rows [0-9]+ and 600") as caught:
+        read(path)
+
+    assert caught.value.code == "corpus_broken_file"
+
+
 def test_a_dataset_that_cannot_be_reached_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("huggingface_hub.constants", "datasets.config"):
         monkeypatch.setattr(f"{module}.HF_HUB_OFFLINE", True)
@@ -147,3 +172,5 @@ def test_a_dataset_that_cannot_be_reached_is_worth_another_try(monkeypatch: pyte
         list(iter_documents(corpus, files={}))
 
     assert caught.value.code == "hub_unreachable"
+    assert caught.value.pointer == "/corpus/dataset"
+    assert "HF_ENDPOINT" in (caught.value.hint or "")

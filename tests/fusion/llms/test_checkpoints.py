@@ -157,4 +157,5 @@ def test_a_hub_that_cannot_be_reached_is_worth_another_try(monkeypatch: pytest.M
         resolve_checkpoint(ModelRef(hub="nobody/nothing", revision="0" * 40), StageInputs())
 
     assert caught.value.code == "hub_unreachable"
+    assert "HF_ENDPOINT" in (caught.value.hint or "")
     assert caught.value.retryable

@@ -1,5 +1,6 @@
 """Tokenizers and models load as their files say."""
 
+import errno
 import io
 import json
 import pydoc_data.topics
@@ -9,7 +10,7 @@ import pytest
 import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fusion.errors import ModelUnusable
 from fusion.llms.loading import compute_dtype, load_model, load_tokenizer
@@ -178,6 +179,38 @@ def test_weights_of_other_shapes_are_refused(tmp_path: Path) -> None:
     save_tiny_checkpoint(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": 77}))
+
+    with pytest.raises(ModelUnusable) as caught:
+        load_model(tmp_path, dtype="auto", device=CPU)
+
+    assert caught.value.code == "model_not_loadable"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+)
+def test_faults_of_the_machine_are_not_blamed_on_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
+
+    with pytest.raises(type(fault)) as caught:
+        load_model(tmp_path, dtype="auto", device=CPU)
+
+    assert caught.value is fault
+
+
+def test_a_folder_without_weights_is_the_checkpoints_fault(tmp_path: Path) -> None:
+    (save_tiny_checkpoint(tmp_path) / "model.safetensors").unlink()
 
     with pytest.raises(ModelUnusable) as caught:
         load_model(tmp_path, dtype="auto", device=CPU)

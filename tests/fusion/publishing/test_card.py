@@ -47,7 +47,7 @@ def card(*, output: dict | None = None, excluded: int = 0) -> str:
         models=MODELS,
         corpus=CORPUS,
         alignment={"won_share": {"mpt": 0.25}, "masked_share": 0.1},
-        training={"num_steps": 10, "num_tokens": 2048, "loss": 2.5, "tokens_per_second": 1234.5},
+        training={"num_steps": 10, "num_tokens": 2048, "loss": 2.5},
         report={
             "overall": section(1.125),
             "domains": {"a|b": section(None)},

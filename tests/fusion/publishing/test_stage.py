@@ -94,6 +94,20 @@ def test_same_inputs_same_bytes(job, tmp_path):
     assert one == two
 
 
+def test_figures_of_the_attempt_are_not_published(job, tmp_path):
+    trained = job.steps["train.fused"]
+    facts = {"role": "fused", "num_steps": 4, "num_tokens": 100}
+    speeds = {"seconds": 1.5, "tokens_per_second": 66.6, "peak_memory_bytes": 7, "num_resumed_steps": 0}
+    for name, factor in (("one", 1), ("two", 2)):
+        figures = {key: value * factor + factor for key, value in speeds.items()}
+        write_manifest(trained, kind="trained", meta=facts | figures)
+        job.publish(name)
+
+    published = [verify_manifest(tmp_path / name) for name in ("one", "two")]
+    assert published[0].digest == published[1].digest
+    assert read_json(tmp_path / "one/report.json")["stages"]["train.fused"] == facts
+
+
 def test_weights_that_are_no_numbers_are_not_published(job, tmp_path):
     trained = job.steps["train.fused"]
     path = trained / "model/model.safetensors"

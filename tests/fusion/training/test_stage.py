@@ -15,6 +15,7 @@ from fusion.training import stage
 from fusion.training.student import Student
 from tests.fusion.training.lessons import make_lessons, write_align_folder
 from tests.fusion.training.runs import LENGTHS, Interrupted, RecordingProgress, TrainingCase, make_spec
+from tests.support.tiny_models import save_tiny_checkpoint
 
 
 @pytest.fixture
@@ -97,6 +98,25 @@ def test_checkpoint_of_other_settings_is_not_resumed(case):
     case.run("fused", progress=progress, spec=make_spec(case.target, learning_rate=2e-3))
 
     assert progress.notes == ["checkpoint step-00000002 is not used: it belongs to a run with other settings"]
+
+
+def test_checkpoint_of_another_target_at_the_same_path_is_not_resumed(case):
+    interrupt(case, "fused", after_step=3)
+    save_tiny_checkpoint(case.target, seed=9)
+
+    progress = RecordingProgress()
+    case.run("fused", progress=progress)
+
+    assert progress.notes == ["checkpoint step-00000002 is not used: it belongs to a run with other settings"]
+
+
+def test_checkpoint_is_resumed_where_the_target_has_moved(case):
+    interrupt(case, "fused", after_step=3)
+    moved = case.target.rename(case.target.with_name("moved"))
+
+    report = case.run("fused", spec=make_spec(moved))
+
+    assert report.figures["num_resumed_steps"] == 2
 
 
 def test_checkpoints_are_announced_and_the_last_two_kept(tmp_path):
