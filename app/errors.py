@@ -8,8 +8,8 @@
     ├── MethodNotAllowed 405    ├── Unprocessable 422
     ├── InternalServerError 500 └── Unavailable 503
 
-A problem has the members of RFC 9457 and an `error` object as OpenAI's API has it, which its clients
-unwrap. It never holds a traceback.
+A problem has the members of RFC 9457, a `hint` that names the way out, and an `error` object as OpenAI's
+API has it, which its clients unwrap. It never holds a traceback.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from app.hints import HINT_OF_CODE
 from app.logs import current_request_id, get_logger
 from fusion.errors import FusionError
 from fusion.spec_text import json_pointer
@@ -65,6 +66,8 @@ class Problem(BaseModel):
     instance: str
     code: str
     """For programs; stable."""
+    hint: str | None = None
+    """The way out, where one is known; null where none is."""
     request_id: str | None
     """Quote it to the operator: the service's logs carry it."""
     errors: list[FieldProblem] = Field(default_factory=list)
@@ -84,12 +87,14 @@ class ApiError(Exception):
         detail: str,
         *,
         code: str | None = None,
+        hint: str | None = None,
         errors: Sequence[FieldProblem] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or self.default_code
+        self.hint = hint or HINT_OF_CODE.get(self.code)
         self.errors = list(errors)
         self.headers = {**self.default_headers, **(headers or {})}
 
@@ -212,6 +217,7 @@ def problem_response(error: ApiError, *, instance: str) -> JSONResponse:
         detail=error.detail,
         instance=instance,
         code=error.code,
+        hint=error.hint,
         request_id=current_request_id.get(),
         errors=error.errors,
         error=OpenAiError(
@@ -247,13 +253,13 @@ def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FusionError)
     if error.category != "user":
         raise error
-    detail = error.message if error.hint is None else f"{error.message} ({error.hint})"
     fields = (
         []
         if error.pointer is None
         else [FieldProblem(pointer=error.pointer, code=error.code, detail=error.message)]
     )
-    return problem_response(Unprocessable(detail, code=error.code, errors=fields), instance=request.url.path)
+    refusal = Unprocessable(error.message, code=error.code, hint=error.hint, errors=fields)
+    return problem_response(refusal, instance=request.url.path)
 
 
 def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:

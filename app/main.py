@@ -22,7 +22,7 @@ from app.operations import endpoints as operation_endpoints
 from app.operations.housekeeping import Housekeeper
 from app.queue import open_doorbell
 from app.request_context import RequestContextMiddleware
-from app.settings import Settings
+from app.settings import Settings, load_settings
 from app.storage.opening import open_store
 from fusion.spec import FusionSpec
 
@@ -39,7 +39,7 @@ _SCHEMA_REF = "#/components/schemas/{model}"
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The API over the database and the store that the settings name; its tables must exist."""
-    settings = settings or Settings()
+    settings = settings or load_settings()
     configure_logs(settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     app = FastAPI(

@@ -1,11 +1,18 @@
 """Settings of the service: environment variables with the prefix FUSION_, or arguments."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from fusion.errors import UserError
+
+DATABASES = ("sqlite", "postgresql")
 
 
 class Settings(BaseSettings):
@@ -54,6 +61,24 @@ class Settings(BaseSettings):
     def _resolve(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(root.expanduser().resolve() for root in roots)
 
+    @field_validator("log_level")
+    @classmethod
+    def _is_a_level(cls, level: str) -> str:
+        if level.upper() not in logging.getLevelNamesMapping():
+            raise ValueError("expected DEBUG, INFO, WARNING, ERROR or CRITICAL")
+        return level
+
+    @field_validator("database_url")
+    @classmethod
+    def _names_a_known_database(cls, url: str) -> str:
+        try:
+            backend = make_url(url).get_backend_name()
+        except ArgumentError:
+            backend = None
+        if backend not in DATABASES:
+            raise ValueError("expected sqlite:///... or postgresql+psycopg://...")
+        return url
+
     @model_validator(mode="before")
     @classmethod
     def _below_data_dir(cls, data: Any) -> Any:
@@ -76,3 +101,28 @@ class Settings(BaseSettings):
                 f"({self.heartbeat_seconds}): one lost heartbeat must not lose the step"
             )
         return self
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings from the environment, where `given` does not say otherwise.
+
+    Raises:
+        UserError: names every variable whose value cannot be used; values are not shown, for some are secret.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [
+            ": ".join([*_variables(item["loc"]), item["msg"].removeprefix("Value error, ")])
+            for item in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise UserError(
+            "; ".join(problems),
+            code="settings_invalid",
+            hint="mend the variable in the environment, or the option of the command that sets it",
+        ) from error
+
+
+def _variables(location: tuple[int | str, ...]) -> list[str]:
+    """The variable at fault; none where several contradict each other, which the message names."""
+    return [f"FUSION_{str(location[0]).upper()}"] if location else []

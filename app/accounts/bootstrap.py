@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
 from app.accounts import service
 from app.accounts.keys import Scope
 from app.accounts.secret_files import load_pepper, write_secret
-from app.db.migrate import is_current
+from app.db.migrate import is_current, require_answer
 from app.db.session import create_engine, read_only, transaction
 from app.settings import Settings
 from fusion.errors import InfrastructureError
@@ -60,18 +59,10 @@ def make_first_key(settings: Settings, *, path: Path) -> None:
 
 
 def _require_current_tables(engine: Engine) -> None:
-    address = engine.url.render_as_string(hide_password=True)
-    try:
-        current = is_current(engine)
-    except DBAPIError as error:
+    require_answer(engine)
+    if not is_current(engine):
         raise InfrastructureError(
-            f"the database {address} does not answer: {error.orig}",
-            code="database_unreachable",
-            hint="FUSION_DATABASE_URL must name the database that the API uses",
-        ) from error
-    if not current:
-        raise InfrastructureError(
-            f"the tables of {address} are not those of this release",
+            f"the tables of {engine.url.render_as_string(hide_password=True)} are not those of this release",
             code="database_not_migrated",
             hint="run `python -m app.db.migrate` first",
         )

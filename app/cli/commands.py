@@ -1,6 +1,7 @@
 """The table of commands, and how their errors become exit codes."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +11,9 @@ from app.cli.job_commands import cancel, list_jobs, retry, show, submit, watch
 from app.cli.key_commands import key_app
 from app.cli.output import ExitCode, print_error
 from app.cli.serve_commands import serve, worker
+
+if TYPE_CHECKING:
+    from app.client import ApiError
 
 app = typer.Typer(
     help="Fuse what several language models know into one.",
@@ -67,8 +71,8 @@ def report(error: Exception) -> ExitCode | None:
     if not isinstance(error, ClientError):
         return None
     if isinstance(error, ApiError):
-        details = [f"{item.pointer or '/'}: {item.detail}" for item in error.errors]
-        print_error(f"{error.code}: {error.message}", hint=error.hint, details=details)
+        message, details = _explanation(error)
+        print_error(f"{error.code}: {message}", hint=error.hint, details=details)
     else:
         print_error(error.message, hint=error.hint)
     if isinstance(error, AuthenticationError):
@@ -76,3 +80,11 @@ def report(error: Exception) -> ExitCode | None:
     if isinstance(error, NotFoundError):
         return ExitCode.NOT_FOUND
     return ExitCode.USAGE if isinstance(error, InvalidRequestError) else ExitCode.ERROR
+
+
+def _explanation(error: "ApiError") -> tuple[str, list[str]]:
+    """The message and a line per wrong field, each thing said once: most messages repeat their fields."""
+    details = [f"{item.pointer or '/'}: {item.detail}" for item in error.errors]
+    if not details or any(item.detail not in error.message for item in error.errors):
+        return error.message, details
+    return (error.message, []) if len(details) == 1 else (f"{len(details)} fields are wrong", details)

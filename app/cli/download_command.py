@@ -8,10 +8,13 @@ import typer
 
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
 from app.cli.output import print_json, print_line, show_bytes, terminal
+from app.cli.paths import explained_path_errors
 
 if TYPE_CHECKING:
     from app.client import FusionClient
     from app.client.download import OnProgress
+
+_PREFIXES = ("job-", "model-", "art-")
 
 
 def download(
@@ -32,7 +35,10 @@ def download(
 ) -> None:
     """Download a fused model and verify every file. Called again, it continues where it stopped."""
     folder = out or into or Path(what)
-    with connect(url, api_key, data_dir) as client:
+    unusable = explained_path_errors(
+        code="folder_unusable", hint="give a new folder, or one that you may write to"
+    )
+    with connect(url, api_key, data_dir) as client, unusable:
         if sys.stdout.isatty() and not as_json:
             _download_with_bar(client, what, folder, parallel=parallel)
         else:
@@ -47,8 +53,20 @@ def download(
 def _download(
     client: "FusionClient", what: str, into: Path, *, parallel: int, on_progress: "OnProgress | None" = None
 ) -> None:
+    from app.client import NotFoundError
+
     fetch = client.download_artifact if what.startswith("art-") else client.download_model
-    fetch(what, into, parallel=parallel, on_progress=on_progress)
+    try:
+        fetch(what, into, parallel=parallel, on_progress=on_progress)
+    except NotFoundError as error:
+        if what.startswith(_PREFIXES):
+            raise
+        raise NotFoundError(
+            f"no job, model or artifact {what}",
+            status=error.status,
+            code="not_found",
+            hint="`fusion list` shows the jobs, and `fusion show JOB` its model",
+        ) from error
 
 
 def _download_with_bar(client: "FusionClient", what: str, into: Path, *, parallel: int) -> None:

@@ -17,6 +17,7 @@ from app.cli.output import (
     show_duration,
     show_time,
 )
+from app.cli.paths import explained_path_errors
 
 if TYPE_CHECKING:
     from app.client import FusionClient, Job
@@ -43,6 +44,11 @@ def submit(
     with connect(url, api_key, data_dir) as client:
         job = client.submit(_with_uploads(client, checked.model_dump(mode="json")) if upload else checked)
         if follow:
+            # At once: whatever becomes of the watch, the job is known by name.
+            if as_json:
+                print_json_line({"job": job.to_json(), "steps": [], "events": [], "metrics": []})
+            else:
+                print_line(job.id)
             _follow(client, job.id, as_json=as_json)
         elif as_json:
             print_json(job.to_json())
@@ -135,7 +141,8 @@ def cancel(
     """Cancel a job. What runs is stopped within seconds."""
     with connect(url, api_key, data_dir) as client:
         job = client.cancel(job_id)
-    _show_outcome(job, as_json=as_json)
+    note = "; nothing was left to cancel" if job.status in ("succeeded", "failed") else ""
+    _show_outcome(job, as_json=as_json, note=note)
 
 
 def retry(
@@ -184,13 +191,22 @@ def _with_uploads(client: "FusionClient", spec: dict[str, Any]) -> dict[str, Any
     """The spec with its local corpus files uploaded and named by id.
 
     Raises:
-        SpecInvalid: the service cannot use one of the files.
+        SpecInvalid: there is no such file, or the service cannot use it.
     """
     from fusion.errors import SpecInvalid
 
+    for index, file in enumerate(spec["corpus"]["files"]):
+        if file["path"] is not None and not Path(file["path"]).is_file():
+            raise SpecInvalid(
+                f"/corpus/files/{index}/path: there is no file {file['path']}",
+                code="path_not_found",
+                hint="mend the path; a relative one starts at the folder of the spec",
+                pointer=f"/corpus/files/{index}/path",
+            )
     for file in spec["corpus"]["files"]:
         if file["path"] is not None:
-            uploaded = client.upload_file(Path(file["path"]))
+            with explained_path_errors(code="path_not_readable", hint="make the file readable to you"):
+                uploaded = client.upload_file(Path(file["path"]))
             if uploaded.status == "error":
                 raise SpecInvalid(
                     f"{file['path']}: {uploaded.status_details}",
@@ -201,11 +217,11 @@ def _with_uploads(client: "FusionClient", spec: dict[str, Any]) -> dict[str, Any
     return spec
 
 
-def _show_outcome(job: "Job", *, as_json: bool) -> None:
+def _show_outcome(job: "Job", *, as_json: bool, note: str = "") -> None:
     if as_json:
         print_json(job.to_json())
     else:
-        print_line(f"{job.id} {job.status}")
+        print_line(f"{job.id} {job.status}{note}")
 
 
 def _explain_error(job: "Job") -> None:

@@ -15,6 +15,7 @@ from app.cli.connection import (
     connect,
 )
 from app.cli.output import print_json, print_line, print_table
+from app.cli.paths import explained_path_errors
 
 key_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,11 +33,14 @@ def bootstrap(
     """Make the first admin key where the database is, in a file only its owner can read. Does nothing while
     the key in the file works. Settings come from FUSION_* variables."""
     from app.accounts.bootstrap import make_first_key
-    from app.settings import Settings
+    from app.settings import load_settings
 
-    settings = Settings(data_dir=data_dir)
+    settings = load_settings(data_dir=data_dir)
     path = file or settings.data_dir / ADMIN_KEY_FILE
-    make_first_key(settings, path=path)
+    with explained_path_errors(
+        code="key_file_unusable", hint="give a --file and a --data-dir in folders that you may write to"
+    ):
+        make_first_key(settings, path=path)
     if as_json:
         print_json({"admin_key_file": str(path)})
         return
@@ -76,7 +80,8 @@ def list_keys(
     if as_json:
         print_json([key.to_json() for key in keys])
         return
-    print_table(("id", "name", "prefix"), [(key.id, key.name, key.prefix) for key in keys])
+    rows = [(key.id, key.name, key.prefix, ",".join(key.scopes)) for key in keys]
+    print_table(("id", "name", "prefix", "scopes"), rows)
 
 
 @key_app.command()

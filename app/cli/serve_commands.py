@@ -31,14 +31,18 @@ def serve(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
     allowed_root: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder from which specs may read models and corpora; may be repeated."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder from which specs may read models and corpora; may be repeated.",
+        ),
     ] = None,
     with_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Also run a worker.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Run the service on this machine: API and one worker, everything in one folder, nothing to install."""
     from app.cli.serving import run_service
-    from app.settings import Settings
+    from app.settings import load_settings
 
     given: dict[str, Any] = {
         "host": host,
@@ -46,7 +50,7 @@ def serve(
         "data_dir": data_dir,
         "allowed_roots": tuple(allowed_root or ()) or None,
     }
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
 
     def announce(url: str, key_file: Path) -> None:
         if as_json:

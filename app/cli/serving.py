@@ -18,6 +18,7 @@ import uvicorn
 
 from app.accounts.bootstrap import ensure_admin_key
 from app.cli.connection import ADMIN_KEY_FILE, SERVER_FILE
+from app.cli.paths import explained_path_errors
 from app.db.migrate import upgrade
 from app.logs import get_logger
 from app.main import create_app
@@ -34,7 +35,8 @@ Announce = Callable[[str, Path], None]
 
 def run_service(settings: Settings, *, with_worker: bool, announce: Announce) -> None:
     """Serve until SIGTERM or Ctrl-C; then nothing of it is left running."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with explained_path_errors(code="data_dir_unusable", hint="give another --data-dir"):
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_service_in(settings.data_dir):
         _run(settings, with_worker=with_worker, announce=announce)
 
@@ -126,7 +128,8 @@ def _listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
 @contextmanager
 def _only_service_in(data_dir: Path) -> Iterator[None]:
     """Hold the data folder; the kernel lets go of it however this process ends."""
-    descriptor = os.open(data_dir / ".serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    with explained_path_errors(code="data_dir_unusable", hint="give another --data-dir"):
+        descriptor = os.open(data_dir / ".serve.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -91,6 +91,7 @@ class LineView:
     def __init__(self) -> None:
         self._losses = LossLog()
         self._status = ""
+        self._ended: set[str] = set()
         self._shown_at: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -109,9 +110,19 @@ class LineView:
             if step.status == "running" and self._is_due(step):
                 facts = (step.name, step_count(step), self._losses.of(step))
                 print_line("  ".join(fact for fact in facts if fact))
+            self._show_last_loss(step)
         if update.job.status != self._status:
             self._status = update.job.status
             print_line(headline(update.job))
+
+    def _show_last_loss(self, step: Step) -> None:
+        """Once when a training ends; once more when it ends after a retry."""
+        if step.status not in ("succeeded", "failed"):
+            self._ended.discard(step.id)
+        elif step.id not in self._ended:
+            self._ended.add(step.id)
+            if loss := self._losses.of(step):
+                print_line(f"{step.name}  {loss}")
 
     def _is_due(self, step: Step) -> bool:
         now = time.monotonic()

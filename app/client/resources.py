@@ -131,4 +131,5 @@ class ApiKey(Resource):
     id: str
     name: str | None = None
     prefix: str | None = None
+    scopes: list[str] = []
     secret: str | None = None

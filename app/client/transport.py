@@ -1,19 +1,21 @@
 """HTTP with patience: retries what may safely be sent again, and turns refusals into typed errors."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
 
-from app.client.errors import UnreachableError, error_from_response
+from app.client.errors import AuthenticationError, UnreachableError, error_from_response
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 MAX_ATTEMPTS = 5
 MAX_PAUSE_SECONDS = 20.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 60.0
+_SENDABLE_KEY = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a header can carry
 
 
 def backoff_seconds(attempt: int) -> float:
@@ -35,7 +37,7 @@ class Transport:
     ) -> None:
         headers = {"user-agent": user_agent}
         if api_key is not None:
-            headers["authorization"] = f"Bearer {api_key}"
+            headers["authorization"] = f"Bearer {_checked_key(api_key)}"
         self.pause = pause
         self.http = httpx2.Client(
             base_url=base_url,
@@ -90,6 +92,17 @@ class Transport:
             f"no answer from {self.http.base_url}: {str(error) or type(error).__name__}",
             hint="is the service running (`fusion serve`), and is the URL right (--url, FUSION_URL)?",
         )
+
+
+def _checked_key(text: str) -> str:
+    if not _SENDABLE_KEY.fullmatch(text):
+        raise AuthenticationError(
+            "the API key is malformed: it holds letters that no key has",
+            status=401,
+            code="invalid_api_key",
+            hint="a key is plain ASCII and begins with fus_; was it copied completely, and nothing else?",
+        )
+    return text
 
 
 def retry_after_seconds(response: httpx2.Response) -> float | None:

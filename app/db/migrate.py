@@ -1,6 +1,7 @@
 """Bringing a database to the tables of this release: `python -m app.db.migrate`."""
 
 import functools
+import sys
 from pathlib import Path
 
 from alembic import command
@@ -8,9 +9,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from app.db.session import create_engine, schema_transaction
-from app.settings import Settings
+from app.settings import load_settings
+from fusion.errors import FusionError, InfrastructureError, UserError
 
 # Beside the package, in a checkout as in an installation. Imported by name, any folder called so would do.
 _MIGRATIONS = Path(__file__).parents[2] / "migrations"
@@ -18,9 +22,14 @@ _POSTGRESQL_LOCK = 0x667573696F6E  # "fusion" in ASCII
 
 
 def upgrade(url: str, *, revision: str = "head") -> None:
-    """Bring a database up to `revision`. Safe when several processes start at once; a no-op when current."""
+    """Bring a database up to `revision`. Safe when several processes start at once; a no-op when current.
+
+    Raises:
+        InfrastructureError: the database does not answer.
+    """
     engine = create_engine(url)
     try:
+        require_answer(engine)
         upgrade_engine(engine, revision=revision)
     finally:
         engine.dispose()
@@ -51,6 +60,25 @@ def is_current(engine: Engine) -> bool:
     return set(found) == _heads()
 
 
+def require_answer(engine: Engine) -> None:
+    """Connect once.
+
+    Raises:
+        InfrastructureError: the database does not answer.
+    """
+    try:
+        engine.connect().close()
+    except DBAPIError as error:
+        address = engine.url.render_as_string(hide_password=True)
+        # Drivers explain over several lines.
+        reason = " ".join(str(error.orig).split())
+        raise InfrastructureError(
+            f"the database {address} does not answer: {reason}",
+            code="database_unreachable",
+            hint="FUSION_DATABASE_URL must name the database that the API uses",
+        ) from error
+
+
 @functools.cache
 def _heads() -> frozenset[str]:
     return frozenset(ScriptDirectory.from_config(_config()).get_heads())
@@ -62,5 +90,22 @@ def _config() -> Config:
     return config
 
 
+def main() -> int:
+    """Migrate the database that the settings name; an expected failure is one line and an exit code."""
+    try:
+        settings = load_settings()
+        url = make_url(settings.database_url)
+        if url.get_backend_name() == "sqlite" and Path(url.database or "").parent == settings.data_dir:
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        upgrade(settings.database_url)
+    except FusionError as error:
+        sys.stderr.write(f"error: {error.code}: {error.message} (hint: {error.hint})\n")
+        return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        sys.stderr.write(f"error: data_dir_unusable: {error} (hint: choose another FUSION_DATA_DIR)\n")
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    upgrade(Settings().database_url)
+    sys.exit(main())

@@ -15,6 +15,8 @@ from fusion.spec_text import json_pointer, spec_problems
 JSON_MEDIA_TYPE: Final = "application/json"
 YAML_MEDIA_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
 
+_YAML_HINT: Final = "check the indentation and the quotes around the place that is named"
+
 SPEC_REQUEST_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -73,14 +75,19 @@ def field_problems(error: ValidationError) -> list[FieldProblem]:
 def _parse(body: bytes, *, media_type: str) -> Any:
     if media_type != JSON_MEDIA_TYPE and media_type not in YAML_MEDIA_TYPES:
         raise UnsupportedMediaType(
-            f"a spec is sent as {JSON_MEDIA_TYPE} or application/yaml, got {media_type!r}"
+            f"a spec is sent as {JSON_MEDIA_TYPE} or application/yaml, got {media_type!r}",
+            hint=f"send `Content-Type: application/yaml` or `Content-Type: {JSON_MEDIA_TYPE}`",
         )
+    is_json = media_type == JSON_MEDIA_TYPE
     try:
         text = body.decode("utf-8")
-        return json.loads(text) if media_type == JSON_MEDIA_TYPE else yaml.safe_load(text)
+        return json.loads(text) if is_json else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        kind = "JSON" if media_type == JSON_MEDIA_TYPE else "YAML"
-        raise BadRequest(f"the body is not valid {kind}: {error}", code="spec_unreadable") from error
+        raise BadRequest(
+            f"the body is not valid {'JSON' if is_json else 'YAML'}: {error}",
+            code="spec_unreadable",
+            hint="send YAML with `Content-Type: application/yaml`" if is_json else _YAML_HINT,
+        ) from error
 
 
 def _refusal(problems: Sequence[FieldProblem]) -> Unprocessable:

@@ -14,22 +14,26 @@ from app.db.session import read_only
 from app.jobs.lifecycle import Desired, StepStatus
 
 _NOT_MIGRATED: Final = "the tables are not those of this release; run the migrations"
+_UNKNOWN: Final = "unknown until the database is in order"
 
 
 def find_obstacles(engine: Engine, *, lease_seconds: int, stuck_seconds: int) -> dict[str, str | None]:
     """What stands in the way, by name of the check; None where nothing does.
+
+    What cannot be known stands in the way, too.
 
     Work does not move when a step has been ready for longer than `stuck_seconds` while no worker that could
     take it is alive, or while one that could is idle. A queue behind busy workers is normal.
     """
     try:
         if not migrate.is_current(engine):
-            return {"database": None, "migrations": _NOT_MIGRATED, "work": None}
+            return {"database": None, "migrations": _NOT_MIGRATED, "work": _UNKNOWN}
         with read_only(engine) as session:
             stuck = _stuck_resources(session, lease_seconds=lease_seconds, stuck_seconds=stuck_seconds)
     except DBAPIError as error:
         reason = type(error.orig or error).__name__
-        return {"database": f"the database does not answer ({reason})", "migrations": None, "work": None}
+        outage = f"the database does not answer ({reason})"
+        return {"database": outage, "migrations": _UNKNOWN, "work": _UNKNOWN}
     return {"database": None, "migrations": None, "work": _describe(stuck)}
 
 

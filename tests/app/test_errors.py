@@ -19,6 +19,7 @@ from app.errors import (
     install_error_handlers,
     json_pointer,
 )
+from app.hints import HINT_OF_CODE
 from app.request_context import RequestContextMiddleware
 from fusion.errors import CapacityError, CorpusInvalid
 
@@ -68,6 +69,7 @@ def test_a_problem_has_both_shapes(client: TestClient) -> None:
         "detail": "it is running",
         "instance": "/raise/conflict",
         "code": "job_not_failed",
+        "hint": HINT_OF_CODE["job_not_failed"],
         "request_id": "abc",
         "errors": [],
         "error": {
@@ -77,6 +79,10 @@ def test_a_problem_has_both_shapes(client: TestClient) -> None:
             "param": None,
         },
     }
+
+
+def test_a_problem_without_a_way_out_says_so(client: TestClient) -> None:
+    assert client.get("/raise/field").json()["hint"] is None
 
 
 @pytest.mark.parametrize(
@@ -95,7 +101,7 @@ def test_an_error_of_the_engines_that_its_user_can_mend_is_422(client: TestClien
 
     assert (problem["status"], problem["code"]) == (422, "json_broken")
     assert problem["errors"] == [{"pointer": "/corpus", "code": "json_broken", "detail": "line 3"}]
-    assert "mend it" in problem["detail"]
+    assert (problem["detail"], problem["hint"]) == ("line 3", "mend it")
 
 
 @pytest.mark.parametrize("name", ["mistake", "capacity"])

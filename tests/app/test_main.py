@@ -79,7 +79,7 @@ def test_readiness_is_red_before_the_migrations(tmp_path: Path) -> None:
     response = TestClient(create_app(Settings(data_dir=tmp_path))).get("/readyz")
 
     assert response.status_code == 503
-    assert response.json()["checks"]["migrations"]["ok"] is False
+    assert [name for name, check in response.json()["checks"].items() if check["ok"]] == ["database"]
 
 
 def test_without_a_database_the_process_lives_and_says_what_is_wrong(tmp_path: Path) -> None:
@@ -92,8 +92,33 @@ def test_without_a_database_the_process_lives_and_says_what_is_wrong(tmp_path: P
 
     assert ready.status_code == 503
     assert ready.json()["checks"]["database"]["detail"] == "the database does not answer (OperationalError)"
+    assert not any(check["ok"] for check in ready.json()["checks"].values())
+    assert ready.json()["checks"]["work"]["detail"].startswith("unknown")
     assert (asked.status_code, asked.json()["code"]) == (503, "database_unavailable")
     assert client.get("/livez").is_success
+
+
+def test_the_hint_of_a_problem_is_documented(app: FastAPI) -> None:
+    document = TestClient(app).get("/openapi.json").json()
+
+    assert "way out" in document["components"]["schemas"]["Problem"]["properties"]["hint"]["description"]
+
+
+def test_every_refusal_names_the_way_out(client: TestClient) -> None:
+    nobody = {"Authorization": ""}
+    refusals = [
+        client.get("/v1/jobs", headers=nobody),
+        client.get("/v1/jobs", headers={"Authorization": "Bearer wrong"}),
+        *(client.get(f"/v1/{kind}/x") for kind in ("jobs", "files", "models", "artifacts", "nothing")),
+        client.delete("/v1/api_keys/x"),
+        client.post("/v1/jobs", json={}),
+        client.post("/v1/jobs", content="a: 1", headers={"Content-Type": "application/json"}),
+        client.post("/v1/jobs", content="a: 1", headers={"Content-Type": "text/csv"}),
+    ]
+
+    assert [answer.json()["code"] for answer in refusals if not answer.json()["hint"]] == []
+    assert "application/yaml" in refusals[-2].json()["hint"]
+    assert "/v1/schemas/fusion-spec" in refusals[-3].json()["hint"]
 
 
 def test_capabilities_need_a_key(app: FastAPI) -> None:

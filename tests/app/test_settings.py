@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import Settings
+from app.settings import Settings, load_settings
+from fusion.errors import UserError
 
 
 def test_everything_lies_in_the_data_folder(tmp_path: Path) -> None:
@@ -43,3 +44,32 @@ def test_a_lease_must_outlive_a_lost_heartbeat() -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "hush" not in repr(Settings(key_pepper="hush-hush"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FUSION_PORT", "http"),
+        ("FUSION_LEASE_SECONDS", "0"),
+        ("FUSION_DATABASE_URL", "mysql://user:secret@host/x"),
+        ("FUSION_DATABASE_URL", "secret"),
+        ("FUSION_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_variable_is_named_and_its_value_is_not(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(UserError, match=f"{name}: ") as caught:
+        load_settings()
+
+    assert caught.value.code == "settings_invalid"
+    assert "secret" not in caught.value.message
+
+
+def test_variables_that_contradict_each_other_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSION_HEARTBEAT_SECONDS", "50")
+
+    with pytest.raises(UserError, match=r"^lease_seconds \(60\) must be at least"):
+        load_settings()

@@ -68,6 +68,35 @@ def test_submit_refuses_a_corpus_that_the_service_cannot_use(
     assert [route for route, _ in service.requests] == ["POST /v1/files"]
 
 
+def test_submit_sends_nothing_when_a_corpus_file_is_missing(
+    talking: Fusion, service: Service, spec: Path
+) -> None:
+    ran = talking("submit", str(spec), "--upload")
+
+    assert ran.code == 2
+    assert f"path_not_found: /corpus/files/0/path: there is no file {spec.parent}/corpus.jsonl" in ran.err
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_id_is_known_when_the_watch_fails(
+    talking: Fusion, service: Service, spec: Path, options: list[str]
+) -> None:
+    service.gives("POST /v1/jobs", JOB, status=201)
+    refusal = {
+        "detail": "it lacks the scope read",
+        "code": "scope_missing",
+        "hint": "use another",
+    }
+    service.gives("GET /v1/jobs/job-1", refusal, status=403)
+
+    ran = talking("submit", str(spec), "--watch", *options)
+
+    assert (ran.code, "hint: use another" in ran.err) == (3, True)
+    (line,) = ran.out.splitlines()
+    assert (json.loads(line)["job"]["id"] if options else line) == "job-1"
+
+
 def test_list_shows_a_line_per_job(talking: Fusion, service: Service) -> None:
     service.gives_list("GET /v1/jobs", JOB)
 
@@ -125,15 +154,21 @@ def test_cancel_and_retry_say_the_status(talking: Fusion, service: Service) -> N
     assert talking("retry", "job-1", "--json").json["status"] == "queued"
 
 
+def test_cancelling_what_has_ended_says_so(talking: Fusion, service: Service) -> None:
+    service.gives("POST /v1/jobs/job-1/cancel", JOB, status=202)
+
+    assert talking("cancel", "job-1").out == "job-1 succeeded; nothing was left to cancel\n"
+
+
 def test_keys_are_made_listed_and_revoked(talking: Fusion, service: Service) -> None:
-    key = {"id": "key-1", "name": "ci", "prefix": "fus_1"}
+    key = {"id": "key-1", "name": "ci", "prefix": "fus_1", "scopes": ["read", "write"]}
     service.gives("POST /v1/api_keys", {**key, "secret": "fus_1_secret"}, status=201)
     service.gives_list("GET /v1/api_keys", key)
     service.gives("DELETE /v1/api_keys/key-1", {"deleted": True})
 
     assert talking("key", "create", "ci", "--scope", "read").out == "fus_1_secret\n"
     assert json.loads(service.requests[0][1]) == {"name": "ci", "scopes": ["read"]}
-    assert "key-1\tci\tfus_1" in talking("key", "list").out
+    assert "key-1\tci\tfus_1\tread,write" in talking("key", "list").out
     assert talking("key", "revoke", "key-1").code == 0
 
 
@@ -173,6 +208,66 @@ def test_exit_codes_tell_what_was_wrong(talking: Fusion, monkeypatch: pytest.Mon
     monkeypatch.setenv("FUSION_API_KEY", "bad")
     ran = talking("list")
     assert (ran.code, ran.err) == (3, "error: invalid_api_key: the API key is unknown\n")
+
+
+def test_wrong_fields_are_named_once(talking: Fusion, service: Service, spec: Path) -> None:
+    fields = [{"pointer": pointer, "code": "x", "detail": f"no {pointer}"} for pointer in ("/a", "/b")]
+    problem = {"detail": "/a: no /a; /b: no /b", "code": "spec_invalid", "errors": fields}
+    service.gives("POST /v1/jobs", problem, status=422)
+    several = talking("submit", str(spec))
+    service.gives("POST /v1/jobs", {**problem, "detail": "/a: no /a", "errors": fields[:1]}, status=422)
+    one = talking("submit", str(spec))
+
+    assert several.err == "error: spec_invalid: 2 fields are wrong\n  /a: no /a\n  /b: no /b\n"
+    assert one.err == "error: spec_invalid: /a: no /a\n"
+
+
+def test_a_download_of_nothing_says_what_was_looked_for(talking: Fusion) -> None:
+    ran = talking("download", "nope")
+
+    assert ran.code == 4
+    assert "no job, model or artifact nope" in ran.err
+
+
+def test_a_download_into_a_file_is_refused(talking: Fusion, service: Service, tmp_path: Path) -> None:
+    file = {"path": "config.json", "size": 2, "sha256": "0"}
+    service.gives("GET /v1/artifacts/art-1", {"id": "art-1", "kind": "model", "files": [file]})
+    (tmp_path / "taken").touch()
+
+    for folder in ("taken", "taken/below"):
+        ran = talking("download", "art-1", folder)
+        assert (ran.code, "folder_unusable: taken" in ran.err, "hint:" in ran.err) == (2, True, True)
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two words", "line\nbreak"])
+def test_a_malformed_key_is_not_sent(talking: Fusion, service: Service, key: str) -> None:
+    ran = talking("list", "--api-key", key)
+
+    assert (ran.code, "invalid_api_key: the API key is malformed" in ran.err) == (3, True)
+    assert service.requests == []
+    assert key not in ran.err
+
+
+def test_paths_that_cannot_be_used_are_named(fusion: Fusion, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    upgrade(f"sqlite:///{tmp_path}/fusion.db")
+
+    serving = fusion("serve", "--data-dir", "taken/data")
+    without_root = fusion("serve", "--allowed-root", "absent")
+    key_file = fusion("key", "bootstrap", "--data-dir", str(tmp_path), "--file", "taken/key")
+
+    assert (serving.code, "data_dir_unusable" in serving.err) == (2, True)
+    assert (without_root.code, "absent" in without_root.err) == (2, True)
+    assert (key_file.code, "key_file_unusable: taken" in key_file.err) == (2, True)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_setting_is_named(fusion: Fusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSION_LEASE_SECONDS", "soon")
+
+    for command in (["serve"], ["key", "bootstrap"]):
+        ran = fusion(*command)
+        assert (ran.code, "settings_invalid: FUSION_LEASE_SECONDS: " in ran.err) == (2, True)
 
 
 def test_without_a_service_the_way_out_is_named(fusion: Fusion) -> None:

@@ -50,6 +50,18 @@ def test_lines_show_each_event_once_and_progress_now_and_then(
     assert lines.count("train.fused  2 of 4 steps") == 1
 
 
+def test_lines_show_the_last_loss_once_when_a_training_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    running = update_of()
+    ended = JobUpdate(job=running.job, steps=[Step.model_validate(STEP)], events=[], metrics=[])
+
+    with LineView() as view:
+        for update in (running, ended, ended):
+            view.show(update)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "loss" in line] == ["train.fused  step 4, loss 1.5000"]
+
+
 def test_text_from_the_service_is_not_taken_for_markup(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     monkeypatch.setattr(watching, "terminal", lambda: screen)
