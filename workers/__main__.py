@@ -9,7 +9,8 @@ from typing import get_args
 
 from app.jobs.claims import Resource
 from app.logs import configure_logs
-from app.settings import Settings
+from app.settings import load_settings
+from fusion.errors import UserError
 from workers.poll_loop import poll
 from workers.worker import Worker, create_worker
 
@@ -26,7 +27,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.parent is not None:
         _drain_with_parent(options.parent)
-    settings = Settings()
+    try:
+        settings = load_settings()
+    except UserError as error:
+        sys.exit(f"error: {error.code}: {error.message}\n  {error.hint}")
     configure_logs(settings.log_level)
     worker = create_worker(settings, resources=tuple(options.queue or get_args(Resource)))
     _drain_on_signals(worker)

@@ -12,11 +12,11 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_
 from app.jobs.claims import Resource
 from app.logs import configure_logs
 from app.queue import QUEUES, broker_settings
-from app.settings import Settings
+from app.settings import load_settings
 from fusion.errors import UserError
 from workers.celery_worker import CeleryWorker
 
-settings = Settings()
+settings = load_settings()
 if settings.broker_url is None:
     raise UserError(
         "Celery needs a broker and FUSION_BROKER_URL is not set",

@@ -27,7 +27,7 @@ class Aligner:
     """Everything about a job that does not change from window to window.
 
     listeners: one per speaker, in the order of `spec.speaker_names`.
-    target_size: ids of the target's tokenizer.
+    target_size: ids of the target's tokenizer; those without a row in its head are no images.
     """
 
     spec: FusionSpec

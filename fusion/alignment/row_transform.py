@@ -3,11 +3,24 @@
 Letters: `T` target rows, `N` source rows, `K` entries of a source row, `V` ids of the source.
 """
 
+from enum import IntEnum
+
 import numba
 import numpy as np
 
 from fusion.blending.sparse_rows import SparseRows
 from fusion.io.tensors import Array
+
+
+class Context(IntEnum):
+    """Where in a text a row stands, as far as it changes what a token spells."""
+
+    INSIDE = 0
+    START = 1
+    """Before a text that does not begin with a space: tokenizers may put one in front of it."""
+    SPACED_START = 2
+    """Before a text that begins with a space: few tokenizers put another one in front of it."""
+
 
 UNALIGNED = -1
 """Position of a target row no source row speaks for."""
@@ -20,8 +33,8 @@ def transform_rows(
     *,
     ids_NK: Array,
     weights_NK: Array,
-    images_2V: Array,
-    at_start: Array,
+    images_3V: Array,
+    contexts: Array,
     num_first: int,
     stand_ins: Array,
     target_size: int,
@@ -35,8 +48,8 @@ def transform_rows(
         positions: [T]; row of the source, `UNALIGNED` or `SILENCED`.
         ids_NK: [N, K]; source ids, most likely first.
         weights_NK: [N, K]; anything additive (probabilities), or anything at all where nothing is added.
-        images_2V: int32 [2, V]; target id of every source id inside a text and at its start, -1 for nowhere.
-        at_start: bool [T]; rows that take the second set of images.
+        images_3V: int32 [3, V]; target id of every source id, -1 for nowhere: one set per `Context`.
+        contexts: int8 [T]; the `Context` of each row, which chooses its set of images.
         num_first: of entries that land on one target id, the first `num_first` columns keep only the first
             (the reference: all K of them); later columns are added. 0 adds everything.
         stand_ins: [T]; target id that alone fills an `UNALIGNED` row, with weight 1; -1 leaves it silent.
@@ -46,8 +59,8 @@ def transform_rows(
         np.ascontiguousarray(positions, np.int64),
         np.ascontiguousarray(ids_NK, np.int32),
         np.ascontiguousarray(weights_NK, np.float32),
-        np.ascontiguousarray(images_2V, np.int32),
-        np.ascontiguousarray(at_start, np.bool_),
+        np.ascontiguousarray(images_3V, np.int32),
+        np.ascontiguousarray(contexts, np.int8),
         num_first,
         np.ascontiguousarray(stand_ins, np.int32),
         target_size,
@@ -58,7 +71,7 @@ def transform_rows(
 
 @numba.njit(
     "Tuple((int64[::1], int32[::1], float32[::1]))"
-    "(int64[::1], int32[:, ::1], float32[:, ::1], int32[:, ::1], boolean[::1], int64, int32[::1], int64)",
+    "(int64[::1], int32[:, ::1], float32[:, ::1], int32[:, ::1], int8[::1], int64, int32[::1], int64)",
     cache=True,
     nogil=True,
 )
@@ -66,8 +79,8 @@ def _transform(
     positions: Array,
     ids_NK: Array,
     weights_NK: Array,
-    images_2V: Array,
-    at_start: Array,
+    images_3V: Array,
+    contexts: Array,
     num_first: int,
     stand_ins: Array,
     target_size: int,
@@ -86,7 +99,7 @@ def _transform(
             ids[end], weights[end] = stand_ins[row], 1.0
             end += 1
         elif position >= 0:
-            images = images_2V[1 if at_start[row] else 0]
+            images = images_3V[contexts[row]]
             for column in range(num_entries):
                 image = images[ids_NK[position, column]]
                 if image < 0:

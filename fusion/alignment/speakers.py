@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 
 from fusion.alignment.positions import PieceMatcher, align_by_ends, align_by_pieces
-from fusion.alignment.row_transform import SILENCED, UNALIGNED, transform_rows
+from fusion.alignment.row_transform import SILENCED, UNALIGNED, Context, transform_rows
 from fusion.alignment.target_text import TargetText, text_ids
 from fusion.alignment.vocabulary import VocabularyMap
 from fusion.blending.scores import score_rows
@@ -138,8 +138,8 @@ def listen(
         positions,
         ids_NK=ids_NK,
         weights_NK=weights_NK,
-        images_2V=listener.vocabulary.images_2V,
-        at_start=text.is_start,
+        images_3V=listener.vocabulary.images_3V,
+        contexts=_contexts(text),
         num_first=capture.top_ids.shape[1] if strategy.vocabulary.duplicates == "first" else 0,
         stand_ins=_stand_ins(text, strategy),
         target_size=target_size,
@@ -183,6 +183,12 @@ def _faults(
         collapsed_N = (weights_NK * listener.vocabulary.collapses[ids_NK]).sum(axis=1)
         faults[collapsed_N > max_collapsed * totals_N] = Silence.WHITESPACE
     return faults
+
+
+def _contexts(text: TargetText) -> Array:
+    """int8 [T]; a `Context` per row."""
+    starts = np.where(text.is_spaced, Context.SPACED_START, Context.START)
+    return np.where(text.is_start, starts, Context.INSIDE).astype(np.int8)
 
 
 def _stand_ins(text: TargetText, strategy: Strategy) -> Array:

@@ -20,6 +20,7 @@ from fusion.alignment.listeners import build_aligner, load_encoders
 from fusion.alignment.tally import Tally
 from fusion.alignment.target_text import TargetText, read_target_text
 from fusion.errors import InfrastructureError, ModelUnusable
+from fusion.io.atomic import read_json
 from fusion.io.captures import Capture, read_capture, shard_folder
 from fusion.io.lessons import LESSONS_KIND, write_lessons
 from fusion.io.manifest import MANIFEST_NAME, is_complete, read_manifest, write_manifest
@@ -30,6 +31,7 @@ from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec
 
 _MIN_BLOCK_TOKENS = 1 << 15
+_MISMATCH_HINT = "submit the job anew, so that preparation and extraction read the same corpus and models"
 
 
 def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progress) -> StageReport:
@@ -74,7 +76,8 @@ def _align_shards(
 ) -> Tally:
     """Align `shards`, blocks of windows at a time in threads: the compiled parts run side by side."""
     encoders = load_encoders(spec, inputs)
-    aligner = build_aligner(spec, encoders)
+    head = read_json(inputs.steps["prepare"] / "models.json")[TARGET]
+    aligner = build_aligner(spec, encoders, num_target_rows=head["vocabulary_size"])
     num_shards = num_finished + len(shards)
     total = Tally()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -111,11 +114,13 @@ def _read_text(
                 f"the capture of {name} has {capture.num_windows} windows in shard {shard}, "
                 f"the text has {len(windows)}: they are not of the same corpus",
                 code="capture_mismatch",
+                hint=_MISMATCH_HINT,
             )
     if encoder.start_id is None:
         raise ModelUnusable(
             "the target's tokenizer has neither BOS nor EOS, so its windows have no start",
             code="tokenizer_no_start_token",
+            hint="set bos_token or eos_token in the model's tokenizer_config.json, or choose another target",
             pointer="/target/model",
         )
     return read_target_text(windows, encoder=encoder, start_id=encoder.start_id, capture=captures.get(TARGET))
@@ -135,6 +140,7 @@ def _read_captures(
                 f"the capture of {name} holds id {highest}, its tokenizer has {encoders[name].size}: "
                 "they are not of the same model",
                 code="capture_mismatch",
+                hint=_MISMATCH_HINT,
             )
         captures[name] = capture
     return captures

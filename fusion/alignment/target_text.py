@@ -22,6 +22,7 @@ class TargetText:
     token_ids: int32 [T].
     ends: int64 [T]; bytes of the window consumed after each token.
     is_start, is_end: bool [T]; the start tokens, and the EOS that closes a document.
+    is_spaced: bool [T]; the start tokens of windows whose text begins with a space.
     """
 
     window_starts: Array
@@ -29,6 +30,7 @@ class TargetText:
     ends: Array
     is_start: Array
     is_end: Array
+    is_spaced: Array
 
     @property
     def num_windows(self) -> int:
@@ -54,6 +56,7 @@ class TargetText:
             ends=self.ends[start:end],
             is_start=self.is_start[start:end],
             is_end=self.is_end[start:end],
+            is_spaced=self.is_spaced[start:end],
         )
 
 
@@ -80,12 +83,14 @@ def read_target_text(
         window_starts.append(window_starts[-1] + num_tokens)
     token_ids = np.concatenate(token_parts)
     starts = np.array(window_starts, dtype=np.int64)
+    spaced = np.array([window.text.startswith(" ") for window in windows], dtype=bool)
     return TargetText(
         window_starts=starts,
         token_ids=token_ids,
         ends=np.concatenate(end_parts),
         is_start=_flags(len(token_ids), starts[:-1][np.diff(starts) > 0]),
         is_end=_flags(len(token_ids), np.array(closings, dtype=np.int64)),
+        is_spaced=_flags(len(token_ids), starts[:-1][spaced & (np.diff(starts) > 0)]),
     )
 
 

@@ -4,8 +4,9 @@ Every function returns an int32 array over the source tokens: an index into the 
 given, or -1 for tokens that map nowhere.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -54,28 +55,43 @@ def _nearest(
     """Nearest target of queries of one length, from the nearest target lengths outwards.
 
     The distance of two strings is at least the difference of their lengths, so a query is settled once that
-    difference exceeds its best distance; at an equal distance an earlier piece could still win.
+    difference exceeds its best distance. Where it equals it, only a piece before the present one could win.
     """
     best = np.full(len(queries), _FARTHEST, dtype=np.int32)
     images = np.full(len(queries), NOWHERE, dtype=np.int32)
     for target_length in sorted(targets, key=lambda other: abs(other - length)):
-        unsettled = np.flatnonzero(best >= abs(target_length - length))
+        least = abs(target_length - length)
+        unsettled = np.flatnonzero(best >= least)
         if len(unsettled) == 0:
             break
         bucket = targets[target_length]
+        choices = [target_pieces[index] for index in bucket]
         # No distance exceeds the longer length; small numbers are written and searched much faster.
         dtype = np.uint8 if max(length, target_length) <= np.iinfo(np.uint8).max else np.int32
-        choices = [target_pieces[index] for index in bucket]
-        rows_per_call = max(1, _MAX_DISTANCES // len(choices))
-        for start in range(0, len(unsettled), rows_per_call):
-            rows = unsettled[start : start + rows_per_call]
+        nums_choices = np.where(
+            best[unsettled] == least, np.searchsorted(bucket, images[unsettled]), len(bucket)
+        )
+        for rows, num_choices in _chunks(unsettled, nums_choices, max_product=_MAX_DISTANCES):
             chunk = [queries[row] for row in rows]
-            distances = cdist(chunk, choices, scorer=Levenshtein.distance, dtype=dtype, workers=-1)
+            distances = cdist(
+                chunk, choices[:num_choices], scorer=Levenshtein.distance, dtype=dtype, workers=-1
+            )
             nearest = distances.argmin(axis=1)
             found, candidates = distances[np.arange(len(rows)), nearest], bucket[nearest]
             better = (found < best[rows]) | ((found == best[rows]) & (candidates < images[rows]))
             best[rows[better]], images[rows[better]] = found[better], candidates[better]
     return images
+
+
+def _chunks(rows: Array, nums_choices: Array, *, max_product: int) -> Iterator[tuple[Array, int]]:
+    """Rows with like numbers of choices together, and the greatest of these; without choices no row."""
+    order = np.argsort(nums_choices, kind="stable")
+    stop = len(rows)
+    while stop > 0 and nums_choices[order[stop - 1]] > 0:
+        num_choices = int(nums_choices[order[stop - 1]])
+        start = max(0, stop - max(1, max_product // num_choices))
+        yield rows[order[start:stop]], num_choices
+        stop = start
 
 
 def map_byte_prefix(
@@ -89,7 +105,9 @@ def map_byte_prefix(
 
     Args:
         fallback: bool [target size]; ids that stand for a byte the tokenizer has no piece for (`<0x41>`); it
-            does not emit them where a piece with the same bytes exists.
+            does not emit them where a piece with the same bytes exists. A source token whose bytes a real
+            piece begins with maps to none of them either, but nowhere: half of an `é` is no `<0xC3>` to a
+            tokenizer with an `é`.
 
     Reference: byte-prefix marginalisation, https://arxiv.org/abs/2607.22334
     """
@@ -100,7 +118,13 @@ def map_byte_prefix(
             ids.setdefault(target_bytes[index], index)
     ids.pop(b"", None)
     longest = max(map(len, ids), default=0)
-    return np.array([_longest_prefix(data, ids, longest) for data in source_bytes], dtype=np.int32)
+    images = np.array([_longest_prefix(data, ids, longest) for data in source_bytes], dtype=np.int32)
+    real_pieces = sorted(target_bytes[index] for index in np.flatnonzero(~fallbacks).tolist())
+    found = np.flatnonzero(images != NOWHERE)
+    for index in found[fallbacks[images[found]]].tolist():
+        if _begins_one_of(source_bytes[index], real_pieces):
+            images[index] = NOWHERE
+    return images
 
 
 def _longest_prefix(data: bytes, ids: dict[bytes, int], longest: int) -> int:
@@ -109,6 +133,11 @@ def _longest_prefix(data: bytes, ids: dict[bytes, int], longest: int) -> int:
         if found is not None:
             return found
     return NOWHERE
+
+
+def _begins_one_of(data: bytes, sorted_pieces: list[bytes]) -> bool:
+    place = bisect_left(sorted_pieces, data)
+    return place < len(sorted_pieces) and sorted_pieces[place].startswith(data)
 
 
 def _first_positions(pieces: Sequence[str]) -> dict[str, int]:

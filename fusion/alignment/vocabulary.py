@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusion.alignment.row_transform import Context
 from fusion.alignment.vocab_mapping import NOWHERE, map_byte_prefix, map_exact, map_min_edit_distance
 from fusion.io.tensors import Array
 from fusion.llms.token_bytes import SENTENCEPIECE_MARK, TextEncoder
@@ -20,11 +21,11 @@ _BYTE_FALLBACK = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 class VocabularyMap:
     """Which target id every id of a source counts for, -1 for nowhere.
 
-    images_2V: int32 [2, V]; inside a text, and at its start.
+    images_3V: int32 [3, V]; one set per `Context`.
     collapses: bool [V]; whitespace that counts for a shorter run of whitespace.
     """
 
-    images_2V: Array
+    images_3V: Array
     collapses: Array
 
     @property
@@ -33,39 +34,47 @@ class VocabularyMap:
         return len(self.collapses)
 
 
-def identity_map(size: int) -> VocabularyMap:
-    """The map of the target itself."""
-    return plain_map(np.arange(size, dtype=np.int32))
+def identity_map(size: int, *, num_ids: int | None = None) -> VocabularyMap:
+    """The map of the target itself; ids from `num_ids` on map nowhere."""
+    images = np.arange(size, dtype=np.int32)
+    return plain_map(images if num_ids is None else np.where(images < num_ids, images, NOWHERE))
 
 
 def plain_map(images: Array) -> VocabularyMap:
     """A map that is the same everywhere in a text and collapses nothing."""
-    return VocabularyMap(images_2V=np.stack([images, images]), collapses=np.zeros(len(images), dtype=bool))
+    return VocabularyMap(
+        images_3V=np.stack([images] * len(Context)), collapses=np.zeros(len(images), dtype=bool)
+    )
 
 
-def build_vocabulary_map(source: TextEncoder, target: TextEncoder, *, method: MapName) -> VocabularyMap:
+def build_vocabulary_map(
+    source: TextEncoder, target: TextEncoder, *, method: MapName, num_ids: int | None = None
+) -> VocabularyMap:
     """Map a source's vocabulary to the target's.
 
     Control tokens map nowhere, whatever they are spelled like, but for EOS, which maps to the target's EOS.
+
+    Args:
+        num_ids: target ids from here on are no images; None: all ids of its tokenizer may be.
     """
+    num_ids = target.size if num_ids is None else num_ids
     if method == "byte_prefix":
-        images, start_images = _byte_prefix_images(source, target)
+        images_3V = _byte_prefix_images(source, target, num_ids)
     else:
-        images = start_images = _piece_images(source, target, method=method)
+        images_3V = np.stack([_piece_images(source, target, num_ids, method=method)] * len(Context))
     controls = np.array([not data for data in source.piece_bytes], dtype=bool)
-    images_2V = np.stack([images, start_images])
-    images_2V[:, controls] = NOWHERE
-    if source.eos_id is not None and target.eos_id is not None:
-        images_2V[:, source.eos_id] = target.eos_id
+    images_3V[:, controls] = NOWHERE
+    if source.eos_id is not None and target.eos_id is not None and target.eos_id < num_ids:
+        images_3V[:, source.eos_id] = target.eos_id
     collapses = np.zeros(source.size, dtype=bool)
     if method == "byte_prefix":
-        collapses = _collapses(source, target, images_2V[0])
-    return VocabularyMap(images_2V=images_2V, collapses=collapses)
+        collapses = _collapses(source, target, images_3V[Context.INSIDE])
+    return VocabularyMap(images_3V=images_3V, collapses=collapses)
 
 
-def _piece_images(source: TextEncoder, target: TextEncoder, *, method: MapName) -> Array:
+def _piece_images(source: TextEncoder, target: TextEncoder, num_ids: int, *, method: MapName) -> Array:
     """`exact` or `min_edit_distance` over the target's pieces in id order, holes left out."""
-    used = np.array([token_id for token_id, piece in enumerate(target.pieces) if piece], dtype=np.int32)
+    used = np.flatnonzero([piece != "" for piece in target.pieces[:num_ids]]).astype(np.int32)
     map_pieces = map_exact if method == "exact" else map_min_edit_distance
     positions = map_pieces(
         source.pieces,
@@ -76,30 +85,47 @@ def _piece_images(source: TextEncoder, target: TextEncoder, *, method: MapName) 
     return np.where(positions == NOWHERE, np.int32(NOWHERE), used[positions])
 
 
-def _byte_prefix_images(source: TextEncoder, target: TextEncoder) -> tuple[Array, Array]:
-    """Images inside a text, and at its start.
+def _byte_prefix_images(source: TextEncoder, target: TextEncoder, num_ids: int) -> Array:
+    """int32 [3, V]; a set per `Context`.
 
-    A tokenizer with a dummy prefix spells the first word with a space that is not in the text. There its
-    pieces stand for one byte less, no piece without that space can come first, and what no piece covers is
-    left to the lone space.
+    Most tokenizers with a dummy prefix add none to a text that begins with a space. There a marked piece of
+    the source stands for all its bytes; what begins without a space is met as at any other start.
     """
-    fallback = np.array([_is_fallback(target, token_id) for token_id in range(target.size)], dtype=bool)
-    images = map_byte_prefix(source.piece_bytes, target.piece_bytes, fallback=fallback)
-    if not (_adds_prefix(source) or _adds_prefix(target)):
-        return images, images
-    source_bytes, target_bytes = source.piece_bytes, target.piece_bytes
-    if _adds_prefix(source):
-        source_bytes = [data.removeprefix(b" ") for data in source_bytes]
-    if not _adds_prefix(target):
-        return images, map_byte_prefix(source_bytes, target_bytes, fallback=fallback)
+    target_bytes = target.piece_bytes[:num_ids]
+    fallback = np.array([_is_fallback(target, token_id) for token_id in range(num_ids)], dtype=bool)
+    images = map_byte_prefix(source.piece_bytes, target_bytes, fallback=fallback)
+
+    def at_start_of(text: str) -> Array:
+        source_adds, target_adds = _adds_prefix(source, text), _adds_prefix(target, text)
+        if not (source_adds or target_adds):
+            return images
+        source_bytes = source.piece_bytes
+        if source_adds:
+            source_bytes = [data.removeprefix(b" ") for data in source_bytes]
+        if not target_adds:
+            return map_byte_prefix(source_bytes, target_bytes, fallback=fallback)
+        return _prefixed_images(source_bytes, target_bytes, fallback=fallback)
+
+    start, spaced_start = at_start_of("x"), at_start_of(" x")
+    if spaced_start is images:
+        begins_spaced = np.array([data.startswith(b" ") for data in source.piece_bytes], dtype=bool)
+        spaced_start = np.where(begins_spaced, images, start)
+    return np.stack([images, start, spaced_start])
+
+
+def _prefixed_images(source_bytes: list[bytes], target_bytes: list[bytes], *, fallback: Array) -> Array:
+    """Images at the start of a text that the target spells with a space that is not in it.
+
+    There its pieces stand for one byte less, no piece without that space can come first, and what no piece
+    covers is left to the lone space.
+    """
     prefixed = [
         data[1:] if data.startswith(b" ") and not falls_back else b""
         for data, falls_back in zip(target_bytes, fallback.tolist(), strict=True)
     ]
-    start_images = map_byte_prefix(source_bytes, prefixed)
+    images = map_byte_prefix(source_bytes, prefixed)
     lone_space = map_byte_prefix([b" "], target_bytes, fallback=fallback)[0]
-    start_images[start_images == NOWHERE] = lone_space
-    return images, start_images
+    return np.where(images == NOWHERE, lone_space, images)
 
 
 def _is_fallback(encoder: TextEncoder, token_id: int) -> bool:
@@ -108,10 +134,10 @@ def _is_fallback(encoder: TextEncoder, token_id: int) -> bool:
     )
 
 
-def _adds_prefix(encoder: TextEncoder) -> bool:
+def _adds_prefix(encoder: TextEncoder, text: str) -> bool:
     """Whether a space that is not in the text is put in front of it."""
-    ids = encoder.encode("x").ids
-    return len(ids) > 0 and encoder.piece_bytes[int(ids[0])].startswith(b" ")
+    spelled = encoder.spell(encoder.encode(text).ids.tolist())
+    return len(spelled) - len(spelled.lstrip(b" ")) > len(text) - len(text.lstrip(" "))
 
 
 def _collapses(source: TextEncoder, target: TextEncoder, images: Array) -> Array:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.io.atomic import write_json
 from fusion.io.captures import Capture, shard_folder, write_capture
 from fusion.io.stage_inputs import StageInputs
 from fusion.io.tensors import smallest_id_dtype
@@ -13,7 +14,7 @@ from fusion.io.windows import Window, windows_path, write_windows
 from fusion.llms.token_bytes import TextEncoder
 from fusion.spec import FusionSpec
 from fusion.spec_text import validate_spec
-from tests.support.tiny_models import load_golden_tokenizer
+from tests.support.tiny_models import VOCABULARY_SIZE, load_golden_tokenizer
 
 TEXTS = (
     "Knowledge fusion combines several models.\n\tfor x in range(12):\n        print(x)\n",
@@ -129,4 +130,6 @@ def save_inputs(
     for name, tokenizer in models.items():
         folders[f"model-{name}"] = root / "models" / name
         load_golden_tokenizer(tokenizer).save_pretrained(folders[f"model-{name}"])
+    rows = {name: {"vocabulary_size": VOCABULARY_SIZE[tokenizer]} for name, tokenizer in models.items()}
+    write_json(prepared / "models.json", rows)
     return StageInputs(steps=steps, models=folders)

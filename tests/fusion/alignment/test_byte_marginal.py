@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion.alignment.row_transform import transform_rows
+from fusion.alignment.row_transform import Context, transform_rows
 from fusion.alignment.vocab_mapping import map_byte_prefix
 from fusion.blending.sparse_rows import normalise
 from tests.fusion.blending.rows_by_hand import entries_of
@@ -43,8 +43,8 @@ def mapped_row(
         np.array([0]),
         ids_NK=np.arange(len(source))[None],
         weights_NK=np.array([weights]),
-        images_2V=np.stack([images, images]),
-        at_start=np.array([False]),
+        images_3V=np.stack([images] * 3),
+        contexts=np.array([Context.INSIDE]),
         num_first=0,
         stand_ins=np.array([-1]),
         target_size=len(target),

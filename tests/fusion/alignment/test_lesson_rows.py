@@ -190,6 +190,34 @@ def test_quarantined_rows_count_as_unaligned_for_their_source() -> None:
     assert np.isfinite(lessons.entry_weights.astype(float)).all()
 
 
+def test_a_source_with_hardly_any_finite_row_wins_nothing() -> None:
+    lucky = capture("mpt")
+    next_logprobs = np.full(lucky.num_rows, np.nan, dtype=np.float32)
+    next_logprobs[lucky.window_starts[:-1]] = 0.0
+
+    _, tally = align({"mpt": replace(lucky, next_logprobs=next_logprobs)}, sources=("mpt",))
+
+    assert tally.speakers["mpt"].share == 0.0
+    assert tally.speakers["target"].share > 0.0
+
+
+def test_the_start_of_a_window_is_taught_with_the_space_it_begins_with() -> None:
+    windows = windows_of([" the sum", "the sum"])
+    read = {name: encoder(other) for name, other in (("target", "mpt"), ("llama", "target"))}
+    start_id = read["target"].start_id
+    assert start_id is not None
+    given = read_target_text(windows, encoder=read["target"], start_id=start_id, capture=None)
+    certain = random_capture(windows, read["llama"], top_k=1)
+    certain.top_ids[certain.window_starts[:-1], 0] = read["llama"].pieces.index("▁the")
+
+    lessons, _ = build_aligner(spec_of(sources=("llama",), strategy={"target_as_source": False}), read).align(
+        given, {"llama": certain}, 0
+    )
+
+    taught = [entries(lessons, int(start))[0][0] for start in given.window_starts[:-1]]
+    assert [read["target"].pieces[token_id] for token_id in taught] == ["Ġthe", "th"]
+
+
 def test_a_source_is_absent_where_it_cannot_read_the_window() -> None:
     whole = capture("mpt")
     first = whole.rows_of(0).stop

@@ -5,25 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion.alignment.row_transform import SILENCED, UNALIGNED, transform_rows
+from fusion.alignment.row_transform import SILENCED, UNALIGNED, Context, transform_rows
 from fusion.blending.sparse_rows import SparseRows, normalise
 from tests.fusion.blending.rows_by_hand import entries_of
 
 
 def transform(positions: list[int], ids: Any, weights: Any, images: Any, **options: Any) -> SparseRows:
     settings: dict[str, Any] = {
-        "at_start": np.zeros(len(positions), dtype=bool),
+        "contexts": np.zeros(len(positions), dtype=np.int8),
         "num_first": 0,
         "stand_ins": np.full(len(positions), -1),
         "target_size": 8,
     }
     images = np.array(images)
-    images_2V = images if images.ndim == 2 else np.stack([images, images])
+    images_3V = images if images.ndim == 2 else np.stack([images] * 3)
     return transform_rows(
         np.array(positions),
         ids_NK=np.array(ids),
         weights_NK=np.array(weights),
-        images_2V=images_2V,
+        images_3V=images_3V,
         **(settings | options),
     )
 
@@ -65,9 +65,11 @@ def test_one_source_row_may_serve_several_target_rows() -> None:
 
 
 def test_the_start_of_a_text_has_its_own_images() -> None:
-    rows = transform([0, 0], [[0]], [[1.0]], [[4], [6]], at_start=np.array([True, False]))
+    contexts = np.array([Context.START, Context.SPACED_START, Context.INSIDE])
 
-    assert [entries_of(rows, row) for row in range(2)] == [[(6, 1.0)], [(4, 1.0)]]
+    rows = transform([0, 0, 0], [[0]], [[1.0]], [[4], [6], [7]], contexts=contexts)
+
+    assert [entries_of(rows, row) for row in range(3)] == [[(6, 1.0)], [(7, 1.0)], [(4, 1.0)]]
 
 
 @given(

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from fusion.alignment.stage import run
-from fusion.errors import InfrastructureError
+from fusion.errors import InfrastructureError, ModelUnusable
+from fusion.io.atomic import read_json, write_json
 from fusion.io.captures import Capture, shard_folder, write_capture
 from fusion.io.lessons import LESSONS_KIND, read_lessons
 from fusion.io.manifest import read_manifest, verify_manifest
@@ -133,6 +134,7 @@ def test_a_capture_of_another_corpus_is_refused(tmp_path: Path) -> None:
         run(spec, inputs, tmp_path / "out", progress=NullProgress())
 
     assert caught.value.code == "capture_mismatch"
+    assert caught.value.hint is not None
 
 
 def test_a_capture_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -144,6 +146,30 @@ def test_a_capture_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InfrastructureError, match="mpt holds id 1600, its tokenizer has 1600"):
         run(spec, inputs, tmp_path / "out", progress=NullProgress())
+
+
+def test_ids_without_a_row_in_the_targets_head_are_not_taught(tmp_path: Path) -> None:
+    spec, inputs = prepare(tmp_path)
+    path = inputs.steps["prepare"] / "models.json"
+    write_json(path, read_json(path) | {"target": {"vocabulary_size": 700}})
+
+    run(spec, inputs, tmp_path / "out", progress=NullProgress())
+
+    entry_ids = read_lessons(shard_folder(tmp_path / "out", 0)).entry_ids
+    assert len(entry_ids) > 0
+    assert entry_ids.max() < 700
+
+
+def test_a_target_without_a_start_token_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    spec, inputs = prepare(tmp_path)
+    path = inputs.models["model-target"] / "tokenizer_config.json"
+    config = {key: value for key, value in read_json(path).items() if key not in ("bos_token", "eos_token")}
+    write_json(path, config)
+
+    with pytest.raises(ModelUnusable, match="neither BOS nor EOS") as caught:
+        run(spec, inputs, tmp_path / "out", progress=NullProgress())
+
+    assert caught.value.hint is not None
 
 
 def test_a_window_that_is_lossy_for_the_target_has_no_lesson(tmp_path: Path) -> None:

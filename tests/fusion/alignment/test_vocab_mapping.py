@@ -61,12 +61,28 @@ def test_a_real_piece_wins_over_a_fallback(source: list[bytes], target: list[byt
     images = map_byte_prefix(source, target, fallback=fallback)
 
     plain = map_byte_prefix(source, target)
-    for image, any_image in zip(images.tolist(), plain.tolist(), strict=True):
+    for data, image, any_image in zip(source, images.tolist(), plain.tolist(), strict=True):
         if any_image < 0:
             assert image == -1
             continue
         equal = [index for index, piece in enumerate(target) if piece == target[any_image]]
-        assert image == min(equal, key=lambda index: (fallback[index], index))
+        best = min(equal, key=lambda index: (fallback[index], index))
+        begun = any(
+            piece.startswith(data) and not falls_back
+            for piece, falls_back in zip(target, fallback, strict=True)
+        )
+        assert image == (-1 if fallback[best] and begun else best)
+
+
+def test_half_of_a_character_is_no_fallback_where_a_piece_spells_the_whole() -> None:
+    target = [b"\xc3", b"\xe5", "é".encode()]
+    fallback = np.array([True, True, False])
+    source = [b"\xc3", "è".encode(), "é".encode(), b"\xe5\x8c"]
+
+    images = map_byte_prefix(source, target, fallback=fallback)
+
+    assert images.tolist() == [-1, 0, 2, 1]
+    assert map_byte_prefix(source, target).tolist() == [0, 0, 2, 1]
 
 
 def test_tokens_without_bytes_take_no_part() -> None:

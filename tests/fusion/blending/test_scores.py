@@ -27,11 +27,45 @@ def test_ce_per_token_is_the_mean_over_known_tokens() -> None:
 
 
 def test_a_quarantined_token_costs_neither_nats_nor_bytes() -> None:
-    logprobs = np.array([-1.0, np.nan, -3.0, -4.0, np.nan])
+    ends, logprobs = np.array([0, 4, 5, 12, 16]), np.array([-1.0, np.nan, -3.0, -4.0, np.nan])
 
-    scores = score_rows(ENDS, ENDS, logprobs, spec=BlendingSpec())
+    scores = score_rows(ends, ends, logprobs, spec=BlendingSpec())
 
-    assert scores == pytest.approx([8.0 / 12 / math.log(2)] * 5)
+    assert scores == pytest.approx([8.0 / 15 / math.log(2)] * 5)
+
+
+@pytest.mark.parametrize("score", ["bits_per_byte", "ce_per_token"])
+def test_a_source_known_on_too_few_bytes_has_no_score(score: str) -> None:
+    spec = BlendingSpec.model_validate({"score": score})
+    logprobs = np.array([-1.0, np.nan, np.nan])
+
+    enough, too_few = (
+        score_rows(ends, ends, logprobs, spec=spec) for ends in (np.array([0, 9, 10]), np.array([0, 9, 11]))
+    )
+
+    assert np.isfinite(enough).all()
+    assert np.isinf(too_few).all()
+
+
+def test_too_few_known_bytes_void_the_window_they_lie_in_and_no_other() -> None:
+    ends, logprobs = np.arange(33) * 4, np.full(33, -1.0)
+    logprobs[1] = np.nan
+    spec = BlendingSpec(granularity="window", window_bytes=32)
+
+    scores = score_rows(ends, ends, logprobs, spec=spec)
+
+    assert np.isinf(scores[:8]).all()
+    assert np.isfinite(scores[8:]).all()
+
+
+def test_a_token_ruled_out_costs_much_where_it_is_and_nothing_elsewhere() -> None:
+    logprobs = np.array([-np.inf, -2.0, -3.0, -4.0, -5.0])
+    spec = BlendingSpec(granularity="window", window_bytes=8)
+
+    scores = score_rows(ENDS, ENDS, logprobs, spec=spec)
+
+    first, second, whole = 10_002.0 / 8, 7.0 / 8, 10_014.0 / 16
+    assert scores * math.log(2) == pytest.approx([first, first, second, second, whole])
 
 
 def test_bits_per_byte_does_not_depend_on_how_text_is_cut_into_tokens() -> None:
