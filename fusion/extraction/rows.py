@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_BLOCK_IDS = 128
+_BLOCK_IDS = 64
 """Ids whose maximum is taken first: the top K lie in the K blocks with the greatest maxima."""
 
 
@@ -35,8 +35,8 @@ def keep_rows(logits_RV: Tensor, *, next_ids_R: Tensor, top_k: int, uniforms_RM:
     """Reduce logits to what a capture stores.
 
     The tail is the log-sum-exp of the ids outside the top, never `1 - sum(top)`, which cancels where the
-    top holds nearly all of the mass. None of them exceeds the last of the top, so that serves as its shift,
-    and one pass of exponentials is enough.
+    top holds nearly all of the mass. No id outside exceeds the last of the top, so with the top cut down to
+    that value one softmax gives the tail at full precision, however small it is.
 
     Args:
         logits_RV: over valid ids only; any float type, computed with in float32.
@@ -48,8 +48,11 @@ def keep_rows(logits_RV: Tensor, *, next_ids_R: Tensor, top_k: int, uniforms_RM:
     top_values_RK, top_ids_RK = _top(logits_RV, top_k)
     # Finite also where fewer than K ids have any mass.
     shift_R1 = top_values_RK[:, -1:].clamp(min=torch.finfo(torch.float32).min)
-    rest_RV = (logits_RV - shift_R1).exp_().scatter_(-1, top_ids_RK, 0.0)
-    rest_lse_R = shift_R1[:, 0] + rest_RV.sum(dim=-1).log()
+    rest_RV = torch.softmax(logits_RV.clamp(max=shift_R1), dim=-1)
+    # The first of the top stands at the shift itself: its share turns the others back into logits.
+    share_R = rest_RV.gather(-1, top_ids_RK[:, :1])[:, 0]
+    rest_RV = rest_RV.scatter_(-1, top_ids_RK, 0.0)
+    rest_lse_R = shift_R1[:, 0] + (rest_RV.sum(dim=-1) / share_R).log()
     lse_R = torch.logsumexp(torch.cat([top_values_RK, rest_lse_R[:, None]], dim=-1), dim=-1)
     # A logit of -inf is an honest zero; NaN and +inf show in the sum.
     is_finite_R = torch.isfinite(lse_R)

@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: what the engine costs, as ratios of one run."""

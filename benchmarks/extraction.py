@@ -1,0 +1,139 @@
+"""Rows about `extract`: reading, running, keeping and writing, against a bare forward pass."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks import reference
+from benchmarks.measuring import Pair, interleaved
+from benchmarks.rows import FIXED, REFERENCE_FIGURE, SAME_RUN, Row
+from benchmarks.workbench import Model, Workbench
+from fusion.extraction.capturing import PaddingCount
+from fusion.io.captures import read_capture, shard_folder, write_capture
+from fusion.io.manifest import read_manifest
+from fusion.io.windows import Window
+
+Batch = tuple[Tensor, Tensor]
+
+_MAX_BYTES_PER_TOKEN = 80.0
+
+
+def rows(bench: Workbench) -> Iterator[Row]:
+    """Speed with a sentencepiece and with a byte-level vocabulary; padding and disk of the first."""
+    for name in ("target", "mpt"):
+        model = bench.model(name)
+        yield from _speed(bench, model)
+        if name == "target":
+            yield _padding(bench, model)
+            yield _disk(bench, model)
+
+
+class _BatchRecorder:
+    """Takes the place of a model's rows, runs nothing, and remembers what would have been run."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def chunks(self, input_ids_BT: Tensor, *, is_real_BT: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        self.batches.append((input_ids_BT, is_real_BT.to(torch.int64)))
+        return iter(())
+
+
+def _speed(bench: Workbench, model: Model) -> Iterator[Row]:
+    windows = bench.windows[:: bench.sizes.extraction_window_stride]
+    recorder = _BatchRecorder()
+    bench.capture(model, windows, logit_rows=recorder)
+    num_tokens = bench.text(model.name, windows).num_rows
+    pair = interleaved(
+        lambda: _extract(bench, model, windows),
+        lambda: _forward(model, recorder.batches),
+        repetitions=bench.sizes.repetitions,
+    )
+    size = bench.encoders[model.name].size
+    details = {"tokens": num_tokens, "batches": [list(ids.shape) for ids, _ in recorder.batches]}
+    yield _against_forward(pair, size=size, num_tokens=num_tokens, details=details)
+    yield _against_reference(pair, size=size, num_tokens=num_tokens)
+
+
+def _extract(bench: Workbench, model: Model, windows: list[Window]) -> Path:
+    """What the stage does for one shard: tokenise, run, keep, write."""
+    folder = shard_folder(bench.scratch / "extraction", 0)
+    write_capture(folder, bench.capture(model, windows), meta={})
+    return folder
+
+
+@torch.inference_mode()
+def _forward(model: Model, batches: list[Batch]) -> None:
+    for input_ids_BT, mask_BT in batches:
+        model.network(input_ids_BT, attention_mask=mask_BT, use_cache=False)
+
+
+def _against_forward(pair: Pair, *, size: int, num_tokens: int, details: dict[str, object]) -> Row:
+    return Row(
+        name=f"extraction.{size}",
+        work=f"{num_tokens:,} tokens, {size:,} pieces: tokenise, run, keep the top 16, write",
+        unit="tokens/s",
+        measured=num_tokens / pair.first.median,
+        compared=num_tokens / pair.second.median,
+        compared_with="bare forward pass, same batches",
+        basis=SAME_RUN,
+        ratio=1.0 / pair.ratio,
+        direction="at least",
+        target_ratio=0.85,
+        noise_margin=pair.noise_margin,
+        details=details | {"seconds": pair.first.seconds, "forward_seconds": pair.second.seconds},
+    )
+
+
+def _against_reference(pair: Pair, *, size: int, num_tokens: int) -> Row:
+    speed = num_tokens / pair.first.median / torch.get_num_threads()
+    reference_speed = reference.NUM_TARGET_TOKENS / reference.EXTRACTION_SECONDS / reference.NUM_CORES
+    return Row(
+        name=f"extraction.{size}.reference",
+        work=f"{num_tokens:,} tokens, {size:,} pieces, windows of up to 2048",
+        unit="tokens/s/core",
+        measured=speed,
+        compared=reference_speed,
+        compared_with="the reference's fastest source",
+        basis=REFERENCE_FIGURE,
+        ratio=speed / reference_speed,
+        direction="at least",
+        target_ratio=3.0,
+        noise_margin=pair.first.noise_margin,
+        details={"cores": torch.get_num_threads()},
+    )
+
+
+def _padding(bench: Workbench, model: Model) -> Row:
+    padding = PaddingCount()
+    bench.capture(model, bench.windows, logit_rows=_BatchRecorder(), padding=padding)
+    return Row(
+        name="extraction.padding",
+        work=f"{padding.num_positions:,} positions of {len(bench.windows)} windows",
+        unit="share",
+        measured=padding.num_padding / padding.num_positions,
+        compared=reference.padding_fraction(),
+        compared_with="the reference, every row padded to 2048",
+        details={"positions": padding.num_positions, "padding": padding.num_padding},
+    )
+
+
+def _disk(bench: Workbench, model: Model) -> Row:
+    folder = _extract(bench, model, bench.windows[:: bench.sizes.extraction_window_stride])
+    num_rows = read_capture(folder).num_rows
+    num_bytes = read_manifest(folder).num_bytes
+    return Row(
+        name="extraction.disk",
+        work=f"capture of {num_rows:,} tokens, 16 entries kept",
+        unit="B/token",
+        measured=num_bytes / num_rows,
+        compared=_MAX_BYTES_PER_TOKEN,
+        compared_with=f"limit (the reference: {reference.CAPTURE_BYTES_PER_TOKEN:g})",
+        basis=FIXED,
+        ratio=num_bytes / num_rows / _MAX_BYTES_PER_TOKEN,
+        direction="at most",
+        target_ratio=1.0,
+        details={"bytes": num_bytes},
+    )

@@ -1,0 +1,67 @@
+"""How much work each row does."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """One set of sizes; `FULL` makes the figures, `QUICK` shows that every row runs.
+
+    vocabulary_size, byte_level_vocabulary_size: pieces of the sentencepiece and of the byte-level tokenizers.
+    tokenizer_characters: of the text the tokenizers are trained on, at most.
+    num_documents, max_document_characters: the corpus; document lengths are spread evenly up to the maximum.
+    max_tokens_per_window: also the length of the block that is trained on.
+    hidden_size, num_layers: of every model.
+    training_vocabulary_sizes: one group of rows each.
+    extraction_window_stride: every so many windows one is extracted by the rows that repeat it.
+    repetitions: of everything that is timed; those of training steps, peak memory and imports have their own.
+    """
+
+    vocabulary_size: int
+    byte_level_vocabulary_size: int
+    tokenizer_characters: int
+    num_documents: int
+    max_document_characters: int
+    max_tokens_per_window: int
+    hidden_size: int
+    num_layers: int
+    training_vocabulary_sizes: tuple[int, ...]
+    extraction_window_stride: int
+    repetitions: int
+    training_repetitions: int
+    memory_repetitions: int
+    import_repetitions: int
+
+
+FULL = Sizes(
+    vocabulary_size=32_000,
+    byte_level_vocabulary_size=50_254,
+    tokenizer_characters=20_000_000,
+    num_documents=28,
+    max_document_characters=12_000,
+    max_tokens_per_window=2048,
+    hidden_size=128,
+    num_layers=2,
+    training_vocabulary_sizes=(32_000, 152_000),
+    extraction_window_stride=3,
+    repetitions=5,
+    training_repetitions=5,
+    memory_repetitions=3,
+    import_repetitions=5,
+)
+QUICK = Sizes(
+    vocabulary_size=1000,
+    byte_level_vocabulary_size=1200,
+    tokenizer_characters=300_000,
+    num_documents=8,
+    max_document_characters=1200,
+    max_tokens_per_window=128,
+    hidden_size=32,
+    num_layers=1,
+    training_vocabulary_sizes=(1000,),
+    extraction_window_stride=2,
+    repetitions=2,
+    training_repetitions=2,
+    memory_repetitions=1,
+    import_repetitions=2,
+)

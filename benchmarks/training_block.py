@@ -1,0 +1,80 @@
+"""One block of lessons, and steps on it with fusion and without."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import transformers as hf
+
+from fusion.io.captures import shard_folder
+from fusion.io.lessons import Lessons, write_lessons
+from fusion.training.batches import collate
+from fusion.training.loader import LessonReader
+from fusion.training.losses import Objective
+from fusion.training.student import make_student
+
+Method = Literal["fused", "control", "transformers"]
+
+NUM_ENTRIES = 48
+"""Of every row: three sources with 16 entries each, none of them in common, is the most that can be."""
+_OBJECTIVES = {
+    "fused": Objective(clm_weight=0.9, divergence="ce", tail="bucket"),
+    "control": Objective(clm_weight=1.0, divergence="ce", tail="bucket"),
+}
+
+
+def write_block(folder: Path, *, num_tokens: int, vocabulary_size: int) -> None:
+    """An align folder with one window, taught at every row. Made-up rows cost what real ones do."""
+    random = np.random.default_rng(0)
+    weights = random.dirichlet(np.full(NUM_ENTRIES + 1, 0.3), size=num_tokens)
+    step = vocabulary_size // NUM_ENTRIES
+    ids = random.integers(0, step, size=(num_tokens, 1)) + step * np.arange(NUM_ENTRIES)
+    lessons = Lessons(
+        window_starts=np.array([0, num_tokens]),
+        token_ids=random.integers(0, vocabulary_size, size=num_tokens).astype(np.int32),
+        row_starts=np.arange(num_tokens + 1, dtype=np.int64) * NUM_ENTRIES,
+        entry_ids=ids.astype(np.int32).ravel(),
+        entry_weights=weights[:, :-1].astype(np.float16).ravel(),
+        tails=weights[:, -1].astype(np.float16),
+        speakers=np.full(num_tokens, -2, dtype=np.int8),
+    )
+    write_lessons(shard_folder(folder, 0), lessons, meta={})
+
+
+class BlockTrainer:
+    """A Llama-shaped model and one block: forward, loss and backward, the data read anew each time."""
+
+    def __init__(self, folder: Path, *, vocabulary_size: int, hidden_size: int, num_layers: int) -> None:
+        self.reader = LessonReader(folder)
+        self._tokens = LessonReader(folder, with_entries=False)
+        torch.manual_seed(0)
+        config = hf.LlamaConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=hidden_size,
+            intermediate_size=hidden_size * 8 // 3,
+            num_hidden_layers=num_layers,
+            num_attention_heads=4,
+            max_position_embeddings=int(self.reader.num_tokens_of[0]),
+        )
+        model: Any = hf.AutoModelForCausalLM.from_config(config)
+        self._model = model
+        self._student = make_student(model)
+
+    def step(self, method: Method) -> float:
+        """One step but for the optimiser's update, the same for all; returns the mean loss in nats."""
+        loss = self._transformers_loss() if method == "transformers" else self._engine_loss(method)
+        loss.backward()
+        self._model.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def _engine_loss(self, method: Literal["fused", "control"]) -> torch.Tensor:
+        reader = self.reader if method == "fused" else self._tokens
+        batch = collate([reader.read(0)])
+        num_labels = int(reader.num_tokens_of[0]) - 1
+        return self._student.losses(batch, objective=_OBJECTIVES[method]).total / num_labels
+
+    def _transformers_loss(self) -> torch.Tensor:
+        token_ids = torch.from_numpy(self._tokens.read(0).token_ids_T.astype(np.int64))[None]
+        loss: torch.Tensor = self._model(input_ids=token_ids, labels=token_ids, use_cache=False).loss
+        return loss
