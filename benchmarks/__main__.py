@@ -35,7 +35,7 @@ _ROOT = Path(__file__).parent.parent
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen groups; returns the exit code."""
     options = _parser().parse_args(arguments)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     sizes = QUICK if options.quick else FULL
     began = time.monotonic()
     rows = measure(

@@ -15,8 +15,6 @@ from fusion.io.captures import read_capture, shard_folder, write_capture
 from fusion.io.manifest import read_manifest
 from fusion.io.windows import Window
 
-Batch = tuple[Tensor, Tensor]
-
 _MAX_BYTES_PER_TOKEN = 80.0
 
 
@@ -34,10 +32,10 @@ class _BatchRecorder:
     """Takes the place of a model's rows, runs nothing, and remembers what would have been run."""
 
     def __init__(self) -> None:
-        self.batches: list[Batch] = []
+        self.batches: list[Tensor] = []
 
     def chunks(self, input_ids_BT: Tensor, *, is_real_BT: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        self.batches.append((input_ids_BT, is_real_BT.to(torch.int64)))
+        self.batches.append(input_ids_BT)
         return iter(())
 
 
@@ -52,7 +50,7 @@ def _speed(bench: Workbench, model: Model) -> Iterator[Row]:
         repetitions=bench.sizes.repetitions,
     )
     size = bench.encoders[model.name].size
-    details = {"tokens": num_tokens, "batches": [list(ids.shape) for ids, _ in recorder.batches]}
+    details = {"tokens": num_tokens, "batches": [list(ids.shape) for ids in recorder.batches]}
     yield _against_forward(pair, size=size, num_tokens=num_tokens, details=details)
     yield _against_reference(pair, size=size, num_tokens=num_tokens)
 
@@ -65,9 +63,10 @@ def _extract(bench: Workbench, model: Model, windows: list[Window]) -> Path:
 
 
 @torch.inference_mode()
-def _forward(model: Model, batches: list[Batch]) -> None:
-    for input_ids_BT, mask_BT in batches:
-        model.network(input_ids_BT, attention_mask=mask_BT, use_cache=False)
+def _forward(model: Model, batches: list[Tensor]) -> None:
+    """Padding is on the right, so neither side needs a mask."""
+    for input_ids_BT in batches:
+        model.network(input_ids_BT, use_cache=False)
 
 
 def _against_forward(pair: Pair, *, size: int, num_tokens: int, details: dict[str, object]) -> Row:

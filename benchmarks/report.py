@@ -29,9 +29,9 @@ _SIGN: dict[Direction, str] = {"at least": "≥", "at most": "≤"}
 def table(rows: Sequence[Row]) -> Table:
     """All rows; the basis of each comparison is in it, so no figure can be quoted for another."""
     view = Table(title="fusion benchmarks", show_lines=True, title_justify="left")
-    view.add_column("row and work", min_width=46)
+    view.add_column("row and work", min_width=40)
     view.add_column("measured", justify="right")
-    view.add_column("compared with", min_width=40)
+    view.add_column("compared with", min_width=36)
     for heading in ("ratio", "target", "noise"):
         view.add_column(heading, justify="right")
     view.add_column("verdict")

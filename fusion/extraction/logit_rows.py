@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-_MAX_CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 256 << 20}
-"""On a CPU about what its caches hold: the logits are read several times."""
+_MAX_CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
+"""On a CPU the logits alone then take 32 MiB, the largest piece that glibc keeps for the next chunk."""
 _MIN_CHUNK_ROWS = 128
 """Fewer would leave the output head's matrix product waiting for memory."""
+_MAX_PART_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+"""What is made of a part of a chunk then stays in a CPU's caches, and in memory that malloc keeps: larger
+pieces go back to the system and are faulted in again page by page, which takes longer than the arithmetic."""
 
 
 def default_rows_per_chunk(vocabulary_size: int, *, device: torch.device, sampled: bool) -> int:
@@ -40,32 +43,36 @@ class LogitRows:
         Args:
             is_real_BT: bool; false at the padding, which is on the right.
         """
-        mask_BT = is_real_BT.to(torch.int64)
-        if self.is_split:
-            source_RX = self._hidden(input_ids_BT, mask_BT)[is_real_BT]
-        else:
-            source_RX = self._logits(input_ids_BT, mask_BT)[is_real_BT]
+        source_BTX = self._hidden(input_ids_BT) if self.is_split else self._logits(input_ids_BT)
+        source_RX = source_BTX[is_real_BT]
         for start in range(0, len(source_RX), self._rows_per_chunk):
-            rows = slice(start, min(start + self._rows_per_chunk, len(source_RX)))
-            yield rows, self._head(source_RX[rows]) if self.is_split else source_RX[rows]
+            chunk_RX = source_RX[start : start + self._rows_per_chunk]
+            yield from _parts(self._head(chunk_RX) if self.is_split else chunk_RX, first_row=start)
 
     @torch.inference_mode()
     def _split_agrees(self, probe_1T: Tensor) -> bool:
         if self._model.get_output_embeddings() is None or self._model.base_model is self._model:
             return False
-        mask_1T = torch.ones_like(probe_1T)
-        split_1TV = self._head(self._hidden(probe_1T, mask_1T))
-        return torch.equal(split_1TV, self._logits(probe_1T, mask_1T))
+        split_1TV = self._head(self._hidden(probe_1T))
+        return torch.equal(split_1TV, self._logits(probe_1T))
 
-    # No position_ids anywhere: padding is on the right, and some models (MPT) take none.
-    def _hidden(self, input_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        hidden_BTH: Tensor = self._model.base_model(input_ids_BT, attention_mask=mask_BT, use_cache=False)[0]
+    # No mask and no position_ids: padding is on the right, where a causal model's real positions never look.
+    # A mask would also cost the attention its faster path.
+    def _hidden(self, input_ids_BT: Tensor) -> Tensor:
+        hidden_BTH: Tensor = self._model.base_model(input_ids_BT, use_cache=False)[0]
         return hidden_BTH
 
     def _head(self, hidden_RH: Tensor) -> Tensor:
         logits_RV: Tensor = self._model.get_output_embeddings()(hidden_RH)
         return logits_RV
 
-    def _logits(self, input_ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        logits_BTV: Tensor = self._model(input_ids_BT, attention_mask=mask_BT, use_cache=False).logits
+    def _logits(self, input_ids_BT: Tensor) -> Tensor:
+        logits_BTV: Tensor = self._model(input_ids_BT, use_cache=False).logits
         return logits_BTV
+
+
+def _parts(logits_RV: Tensor, *, first_row: int) -> Iterator[tuple[slice, Tensor]]:
+    rows_per_part = max(1, _MAX_PART_BYTES[logits_RV.device.type] // logits_RV[0].nbytes)
+    for part_RV in logits_RV.split(rows_per_part):
+        yield slice(first_row, first_row + len(part_RV)), part_RV
+        first_row += len(part_RV)
