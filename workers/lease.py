@@ -37,7 +37,6 @@ class Lease:
         self._pause_seconds = min(heartbeat_seconds, LISTEN_SECONDS)
         self._instruction = Instruction.CONTINUE
         self._stop = threading.Event()
-        self._changed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease-{step.step_id}", daemon=True)
 
     def __enter__(self) -> Self:

@@ -13,12 +13,6 @@ from app.settings import Settings
 from fusion.errors import InfrastructureError
 
 
-def ensure_project(engine: Engine) -> str:
-    """Id of the default project, created on the first start."""
-    with transaction(engine) as session:
-        return service.ensure_default_project(session).id
-
-
 def ensure_admin_key(engine: Engine, *, path: Path, pepper: bytes) -> str:
     """The admin key of the default project, kept in `path`, which only its owner can read.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.errors import FieldProblem, Unprocessable
+from app.local_paths import find_allowed, not_allowed
 
 MAX_FILENAME_BYTES = 255
 
@@ -34,25 +35,18 @@ def check_filename(filename: str | None, *, pointer: str = "/file") -> str:
 def check_model_folder(path: str, *, allowed_roots: Sequence[Path], pointer: str) -> str:
     """The real path of a checkpoint folder on the service's machines.
 
-    Links are followed before the comparison: a link inside an allowed root must not lead out of it. Whether a
-    path outside the roots exists is not told.
-
     Raises:
         Unprocessable: outside every allowed root, or no folder with a config.json.
     """
-    if "\0" in path or not Path(path).is_absolute():
-        raise _refused(pointer, "path_not_allowed", f"{path!r} is not an absolute path")
-    real = Path(path).resolve()
-    root = next((root for root in allowed_roots if real.is_relative_to(root)), None)
-    if root is None:
-        roots = ", ".join(str(root) for root in allowed_roots) or "none (FUSION_ALLOWED_ROOTS is not set)"
-        raise _refused(pointer, "path_not_allowed", f"{path!r} is outside the allowed roots: {roots}")
-    # A root that this machine does not have may still be there for the workers.
-    if root.is_dir() and not (real / "config.json").is_file():
+    found = find_allowed(path, allowed_roots)
+    if found is None:
+        problem = not_allowed(path, pointer=pointer)
+        raise Unprocessable(problem.detail, code=problem.code, errors=[problem])
+    if found.is_here and not (found.real / "config.json").is_file():
         raise _refused(
             pointer, "model_not_found", f"{path!r} is no checkpoint: there is no config.json in it"
         )
-    return str(real)
+    return str(found.real)
 
 
 def _refused(pointer: str, code: str, detail: str) -> Unprocessable:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.db.models import File, Model
 from app.errors import FieldProblem, Unprocessable
+from app.local_paths import find_allowed, not_allowed
 from fusion.spec import FusionSpec
 
 
@@ -30,31 +31,12 @@ def path_problems(spec: FusionSpec, allowed_roots: Sequence[Path]) -> list[Field
 
 
 def _path_problem(pointer: str, text: str, allowed_roots: Sequence[Path]) -> FieldProblem | None:
-    resolved = _resolved(text)
-    root = next((root for root in allowed_roots if resolved and resolved.is_relative_to(root)), None)
-    if resolved is None or root is None:
-        return FieldProblem(
-            pointer=pointer,
-            code="path_not_allowed",
-            detail=(
-                f"{text!r} is not an absolute path under an allowed root; the operator allows folders "
-                "with the setting allowed_roots (FUSION_ALLOWED_ROOTS)"
-            ),
-        )
-    # A root that this machine does not have may still be there for the workers.
-    if root.is_dir() and not resolved.exists():
+    found = find_allowed(text, allowed_roots)
+    if found is None:
+        return not_allowed(text, pointer=pointer)
+    if found.is_here and not found.real.exists():
         return FieldProblem(pointer=pointer, code="path_not_found", detail=f"there is nothing at {text!r}")
     return None
-
-
-def _resolved(text: str) -> Path | None:
-    """Where an absolute path leads, symbolic links followed; None for one that no file system would take."""
-    try:
-        path = Path(text).resolve()
-        path.exists()
-    except (OSError, RuntimeError):
-        return None
-    return path if Path(text).is_absolute() else None
 
 
 def _reference_problems(session: Session, spec: FusionSpec, project_id: str) -> list[FieldProblem]:

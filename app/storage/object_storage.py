@@ -91,13 +91,6 @@ class ObjectStorage:
         except ObjectMissing:
             return
 
-    def probe(self) -> None:
-        key = f"probe/{uuid.uuid4().hex}"
-        with _translated(key):
-            obstore.put(self._store, key, b"probe")
-            obstore.get(self._store, key).bytes()
-            obstore.delete(self._store, key)
-
     def _upload(self, key: str, path: Path) -> None:
         if path.stat().st_size > _SINGLE_REQUEST_BYTES:
             obstore.put(

@@ -42,9 +42,6 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
-    def probe(self) -> None:
-        """Write, read and delete a small object, so that readiness means what it says."""
-
 
 def blob_key(*, project_id: str, sha256: str) -> str:
     """Key of a blob: equal bytes of one project are stored once, projects share nothing."""

@@ -43,11 +43,6 @@ class Schedule:
         first = step_of_epoch * self.sequences_per_step
         return np.asarray(order[first : first + self.sequences_per_step])
 
-    def num_sequences_before(self, step: int) -> int:
-        """Sequences that the steps before `step` have consumed."""
-        epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
-        return epoch * self.num_sequences + step_of_epoch * self.sequences_per_step
-
 
 @functools.lru_cache(maxsize=1)
 def _order_of_epoch(num_sequences: int, seed: int, epoch: int) -> Array:

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from app.accounts import service
-from app.accounts.bootstrap import ensure_admin_key, ensure_project, make_first_key
+from app.accounts.bootstrap import ensure_admin_key, make_first_key
 from app.accounts.keys import Scope
 from app.db.base import Base, db_time
 from app.db.migrate import upgrade
@@ -66,8 +66,12 @@ def test_starting_twice_at_once_makes_one_project(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{tmp_path}/fresh.db")
     Base.metadata.create_all(engine)
 
+    def start(_: int) -> str:
+        with transaction(engine) as session:
+            return service.ensure_default_project(session).id
+
     with ThreadPoolExecutor(4) as pool:
-        ids = set(pool.map(lambda _: ensure_project(engine), range(8)))
+        ids = set(pool.map(start, range(8)))
 
     assert len(ids) == 1
     with read_only(engine) as session:

@@ -29,6 +29,7 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "config.json").write_text("{}")
     (tmp_path / "allowed" / "link-out").symlink_to(tmp_path / "private" / "llama")
+    (tmp_path / "allowed" / "loop").symlink_to(tmp_path / "allowed" / "loop")
     (tmp_path / "allowed" / "link-in").symlink_to(tmp_path / "allowed" / "llama")
     return tmp_path
 
@@ -49,6 +50,8 @@ def test_a_folder_under_a_root_passes_by_its_real_path(root: Path) -> None:
         "allowed/link-out",
         "allowed-2/llama",
         "allowed/llama\0",
+        "allowed/" + "long" * 2000,
+        "allowed/loop",
         "/etc",
     ],
 )

@@ -144,12 +144,6 @@ def test_hostile_keys_are_refused(store: ObjectStore, key: str) -> None:
         list(store.open_range(key, start=0, end=1))
 
 
-def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:
-    open_store(f"file://{tmp_path}/store").probe()
-
-    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
-
-
 def test_a_store_that_cannot_be_reached_says_what_to_check(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/store")
     (tmp_path / "store" / "blobs").write_bytes(b"a file where a folder should be")

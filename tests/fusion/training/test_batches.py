@@ -27,7 +27,6 @@ def test_every_epoch_sees_every_sequence_once():
     assert plan.num_steps == 6
     assert sorted(first) == sorted(second) == list(range(10))
     assert first.tolist() != second.tolist()
-    assert [plan.num_sequences_before(step) for step in (0, 2, 3, 4)] == [0, 8, 10, 14]
 
 
 def test_order_depends_on_the_seed_only():
