@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from fusion.errors import InfrastructureError
 
 MANIFEST_NAME = "manifest.json"
-_READ_BYTES = 1 << 20
 
 
 class ManifestFile(BaseModel):
@@ -106,8 +105,5 @@ def check_file(folder: Path, expected: ManifestFile) -> Path:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

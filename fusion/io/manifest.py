@@ -14,7 +14,6 @@ from fusion.io.atomic import read_json, write_json
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,11 +121,8 @@ def verify_manifest(folder: Path) -> Manifest:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file in hexadecimal, read in pieces."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files_below(folder: Path) -> list[str]:

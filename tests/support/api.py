@@ -10,6 +10,8 @@ from sqlalchemy import Engine
 from app.accounts import service as accounts
 from app.accounts.keys import Scope
 from app.accounts.service import Principal
+from app.artifacts.kinds import ArtifactKind
+from app.artifacts.service import publish_folder
 from app.db.base import Base
 from app.db.models import Job, Project, Step
 from app.db.session import transaction
@@ -75,6 +77,22 @@ class Api:
             )
             session.add(step)
         return step
+
+    def publish_model(self, step: Step, folder: Path) -> str:
+        """Id of the artifact that `step` publishes; `folder` carries a manifest."""
+        artifact_id = publish_folder(
+            self.engine,
+            self.store,
+            project_id=step.project_id,
+            job_id=step.job_id,
+            step_id=step.id,
+            attempt=step.attempt,
+            kind=ArtifactKind.MODEL,
+            role="publish",
+            folder=folder,
+        )
+        assert artifact_id is not None
+        return artifact_id
 
 
 def make_api(folder: Path, *, storage_url: str = "", **settings_fields: object) -> Api:

@@ -10,8 +10,6 @@ import httpx2
 import pytest
 
 from app.artifacts.downloads import content_disposition
-from app.artifacts.kinds import ArtifactKind
-from app.artifacts.service import publish_folder
 from app.storage.store import blob_key
 from fusion.io.manifest import write_manifest
 from tests.support.api import Api, make_api
@@ -30,20 +28,7 @@ def _publish(api: Api, folder: Path, files: dict[str, bytes]) -> str:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     write_manifest(folder, kind="model", meta={"steps": 3})
-    step = api.running_step()
-    artifact_id = publish_folder(
-        api.engine,
-        api.store,
-        project_id=step.project_id,
-        job_id=step.job_id,
-        step_id=step.id,
-        attempt=1,
-        kind=ArtifactKind.MODEL,
-        role="publish",
-        folder=folder,
-    )
-    assert artifact_id is not None
-    return artifact_id
+    return api.publish_model(api.running_step(), folder)
 
 
 @pytest.fixture

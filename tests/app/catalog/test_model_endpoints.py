@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from app.artifacts.kinds import ArtifactKind
-from app.artifacts.service import publish_folder
 from app.catalog.models import register_fused_model
 from app.db.session import transaction
 from fusion.io.manifest import write_manifest
@@ -32,18 +30,7 @@ def _fused(api: Api, folder: Path) -> tuple[str, str]:
     (folder / "model.safetensors").write_bytes(b"weights")
     write_manifest(folder, kind="model")
     step = api.running_step()
-    artifact_id = publish_folder(
-        api.engine,
-        api.store,
-        project_id=step.project_id,
-        job_id=step.job_id,
-        step_id=step.id,
-        attempt=1,
-        kind=ArtifactKind.MODEL,
-        role="publish",
-        folder=folder,
-    )
-    assert artifact_id is not None
+    artifact_id = api.publish_model(step, folder)
     with transaction(api.engine) as session:
         ids = {
             register_fused_model(
