@@ -105,7 +105,6 @@ class Workbench:
         """Tokenise the windows and run a model over them as the stage does for one shard."""
         return capture_shard(
             self.text(model.name, windows),
-            shard=0,
             model=logit_rows or model.logit_rows,
             device=self._device,
             settings=CaptureSettings(

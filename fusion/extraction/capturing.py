@@ -51,7 +51,6 @@ class CaptureSettings:
 def capture_shard(
     text: ShardText,
     *,
-    shard: int,
     model: LogitRows,
     device: torch.device,
     settings: CaptureSettings,
@@ -73,9 +72,7 @@ def capture_shard(
         num_sequences = max(1, budget.max_tokens // int(text.lengths[pending[0]]))
         batch = pending[:num_sequences]
         try:
-            _capture_batch(
-                batch, text=text, shard=shard, model=model, device=device, settings=settings, into=arrays
-            )
+            _capture_batch(batch, text=text, model=model, device=device, settings=settings, into=arrays)
         except torch.OutOfMemoryError as error:
             _back_off(budget, batch=batch, longest=int(text.lengths[batch[0]]), error=error)
             continue
@@ -121,7 +118,6 @@ def _capture_batch(
     batch: list[int],
     *,
     text: ShardText,
-    shard: int,
     model: LogitRows,
     device: torch.device,
     settings: CaptureSettings,
@@ -135,7 +131,7 @@ def _capture_batch(
     input_ids = np.full(is_real.shape, text.input_ids[rows[0]], dtype=np.int64)
     input_ids[is_real] = text.input_ids[rows]
     next_ids = torch.from_numpy(text.next_ids[rows].astype(np.int64)).to(device)
-    uniforms = torch.from_numpy(_uniforms(batch, text=text, shard=shard, settings=settings)).to(device)
+    uniforms = torch.from_numpy(_uniforms(batch, text=text, settings=settings)).to(device)
     chunks = model.chunks(
         torch.from_numpy(input_ids).to(device), is_real_BT=torch.from_numpy(is_real).to(device)
     )
@@ -149,10 +145,10 @@ def _capture_batch(
         _store(kept, rows=rows[chunk], into=into)
 
 
-def _uniforms(batch: list[int], *, text: ShardText, shard: int, settings: CaptureSettings) -> Array:
-    """float64 [rows, M]; a function of seed, shard and window, so batching does not change the samples."""
+def _uniforms(batch: list[int], *, text: ShardText, settings: CaptureSettings) -> Array:
+    """float64 [rows, M]; a function of the seed and the window's text, wherever and with whom it is read."""
     draws = [
-        np.random.default_rng([settings.seed, shard, window]).random(
+        np.random.default_rng([settings.seed, *text.digests[window]]).random(
             (int(text.lengths[window]), settings.num_tail_samples)
         )
         for window in batch

@@ -3,6 +3,7 @@
 Letters: `W` windows, `N` rows of the shard.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,12 +23,14 @@ class ShardText:
     input_ids: int32 [N]; each window is its start token, then its text.
     next_ids: int32 [N]; `NO_TOKEN` at the end of a window that does not end its document.
     ends: uint32 [N]; bytes of the window consumed after the row's token.
+    digests: sha256 of each window's text.
     """
 
     window_starts: Array
     input_ids: Array
     next_ids: Array
     ends: Array
+    digests: tuple[bytes, ...]
     num_lossy_windows: int
 
     @property
@@ -64,6 +67,7 @@ def encode_shard(windows: Sequence[Window], *, encoder: TextEncoder, start_id: i
         input_ids=_join(inputs, dtype=np.int32),
         next_ids=_join(nexts, dtype=np.int32),
         ends=_join(ends, dtype=np.uint32),
+        digests=tuple(hashlib.sha256(window.text.encode()).digest() for window in windows),
         num_lossy_windows=num_lossy,
     )
 

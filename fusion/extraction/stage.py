@@ -94,7 +94,7 @@ def _capture_shards(
                 encoder=plan.encoder,
                 start_id=plan.start_id,
             )
-            capture = _capture(plan, text, shard, model=model, tally=tally, budget=budget, progress=progress)
+            capture = _capture(plan, text, model=model, tally=tally, budget=budget, progress=progress)
             if writing is not None:
                 progress.part_finished(writing.result())
             finished[shard] = _meta(plan, shard, capture=capture, text=text)
@@ -123,7 +123,6 @@ def _load(plan: CapturePlan) -> LogitRows:
 def _capture(
     plan: CapturePlan,
     text: ShardText,
-    shard: int,
     *,
     model: LogitRows,
     tally: Tally,
@@ -139,7 +138,6 @@ def _capture(
     halvings = budget.num_halvings
     capture = capture_shard(
         text,
-        shard=shard,
         model=model,
         device=plan.device,
         settings=plan.settings,

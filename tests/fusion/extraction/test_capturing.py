@@ -51,7 +51,6 @@ def capture(
 ) -> Capture:
     return capture_shard(
         text,
-        shard=0,
         model=model,
         device=CPU,
         settings=CaptureSettings(num_valid_ids=size, top_k=8, num_tail_samples=samples, seed=3),
@@ -180,6 +179,18 @@ def test_a_window_that_never_fits_is_a_capacity_error(tmp_path: Path) -> None:
         capture(text, SmallDevice(rows_of(model), max_positions=3), size=encoder.size)
 
     assert caught.value.code == "device_memory_exhausted"
+
+
+def test_tail_samples_do_not_depend_on_where_a_window_lies(tmp_path: Path) -> None:
+    model, encoder, text = build(tmp_path, family="llama", tokenizer="llama_like")
+    moved = encode_shard(WINDOWS[::-1], encoder=encoder, start_id=1)
+
+    here, there = (capture(t, rows_of(model), size=encoder.size, samples=4) for t in (text, moved))
+
+    for window in range(len(WINDOWS)):
+        drawn = here.sample_ids[here.rows_of(window)]
+        drawn_elsewhere = there.sample_ids[there.rows_of(len(WINDOWS) - 1 - window)]
+        assert (drawn == drawn_elsewhere).mean() > 0.95
 
 
 def test_lossy_windows_have_no_rows(tmp_path: Path) -> None:
