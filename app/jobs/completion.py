@@ -111,10 +111,10 @@ def requeue(session: Session, job: Job, step: Step, *, reason: str, ready_in_sec
         target=StepStatus.QUEUED,
         attempt=step.attempt,
         status_reason=storable(reason)[:100],
-        ready_at=db_time(ready_in_seconds),
+        ready_at=repository.ready_at(job, in_seconds=ready_in_seconds),
         **_LET_GO,
     )
-    repository.ring(session, step.resource, after_seconds=ready_in_seconds)
+    repository.ring_for(session, job, step.resource, after_seconds=ready_in_seconds)
     _tell(session, job, step, "step_requeued", f"{step.name} will be tried again: {reason}", reason=reason)
     repository.refresh_job(session, job)
 

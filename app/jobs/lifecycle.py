@@ -46,6 +46,16 @@ class Desired(StrEnum):
     CANCEL = "cancel"
 
 
+class Action(StrEnum):
+    """What a user can ask of a job that exists."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    PRIORITISE = "prioritise"
+
+
 class Instruction(StrEnum):
     """What a heartbeat brings back to the worker."""
 
@@ -94,6 +104,24 @@ FINISHED_JOBS: Final = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStat
 def is_allowed(source: StepStatus, target: StepStatus) -> bool:
     """Whether a step may move from `source` to `target`."""
     return target in MOVES[source]
+
+
+def why_refused(action: Action, status: JobStatus) -> tuple[str, str] | None:
+    """Code and reason why a job in `status` cannot do what its user asks; None when it can.
+
+    Asking for what is already so is allowed and changes nothing.
+    """
+    if action is Action.CANCEL:
+        return None
+    if action is Action.RETRY:
+        if status is JobStatus.FAILED:
+            return None
+        return "job_not_failed", f"only a failed job can be retried; this one is {status}"
+    if status in FINISHED_JOBS:
+        return "job_finished", f"the job is {status}, and a finished job does not change"
+    if status is JobStatus.CANCELLING:
+        return "job_cancelling", "the job is being cancelled, and a cancel is not taken back"
+    return None
 
 
 def job_status(steps: Collection[StepStatus], desired: Desired) -> JobStatus:

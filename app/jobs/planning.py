@@ -19,7 +19,14 @@ class PlannedJob:
     needs: list[StepNeed]
 
 
-def plan_job(spec: FusionSpec, *, project_id: str, created_by: str | None) -> PlannedJob:
+def plan_job(
+    spec: FusionSpec,
+    *,
+    project_id: str,
+    created_by: str | None,
+    priority: int = 0,
+    cloned_from_id: str | None = None,
+) -> PlannedJob:
     """The rows of a job that executes `spec`."""
     job = Job(
         id=new_id("job"),
@@ -29,6 +36,8 @@ def plan_job(spec: FusionSpec, *, project_id: str, created_by: str | None) -> Pl
         spec_digest=spec.digest(),
         status=JobStatus.QUEUED,
         desired=Desired.RUN,
+        priority=priority,
+        cloned_from_id=cloned_from_id,
         last_event_seq=0,
         created_by=created_by,
     )
@@ -45,6 +54,7 @@ def plan_job(spec: FusionSpec, *, project_id: str, created_by: str | None) -> Pl
             subject=step.subject,
             resource=step.resource,
             weight=step.weight,
+            claim_rank=-priority,
             status=StepStatus.PENDING,
         )
         for position, step in enumerate(planned)

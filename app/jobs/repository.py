@@ -6,6 +6,7 @@ for each other. Heartbeats and progress touch only their own running step and ta
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, exists, func, select, update
@@ -94,7 +95,7 @@ def move_steps(
 
 
 def queue_ready_steps(session: Session, job: Job) -> list[str]:
-    """Queue the pending steps whose needs have all succeeded, and ring for them."""
+    """Queue the pending steps whose needs have all succeeded, and ring for them unless the job is paused."""
     needed = aliased(Step)
     unmet = exists().where(
         StepNeed.step_id == Step.id,
@@ -104,14 +105,43 @@ def queue_ready_steps(session: Session, job: Job) -> list[str]:
     statement = (
         update(Step)
         .where(Step.job_id == job.id, Step.status == StepStatus.PENDING, ~unmet)
-        .values(status=StepStatus.QUEUED, ready_at=db_time(), status_reason=None, **_NO_PROGRESS_YET)
+        .values(status=StepStatus.QUEUED, ready_at=ready_at(job), status_reason=None, **_NO_PROGRESS_YET)
         .returning(Step.name, Step.resource)
         .execution_options(synchronize_session=False)
     )
     rows = session.execute(statement).all()
     for row in rows:
-        ring(session, row.resource)
+        ring_for(session, job, row.resource)
     return sorted(row.name for row in rows)
+
+
+def hold_queued_steps(session: Session, job: Job) -> None:
+    """Let no worker claim the steps that wait for one."""
+    statement = update(Step).where(Step.job_id == job.id, Step.status == StepStatus.QUEUED)
+    session.execute(statement.values(ready_at=None).execution_options(synchronize_session=False))
+
+
+def offer_held_steps(session: Session, job: Job) -> None:
+    """Undo `hold_queued_steps`, and ring."""
+    statement = (
+        update(Step)
+        .where(Step.job_id == job.id, Step.status == StepStatus.QUEUED, Step.ready_at.is_(None))
+        .values(ready_at=db_time())
+        .returning(Step.resource)
+    )
+    for resource in session.scalars(statement.execution_options(synchronize_session=False)).all():
+        ring(session, resource)
+
+
+def ready_at(job: Job, *, in_seconds: float = 0.0) -> ColumnElement[datetime] | None:
+    """From when on a queued step of the job may be claimed; None while its user has paused it."""
+    return None if job.desired == Desired.PAUSE else db_time(in_seconds)
+
+
+def ring_for(session: Session, job: Job, resource: str, *, after_seconds: float = 0.0) -> None:
+    """Ring, unless the job is paused and there is nothing to be had."""
+    if job.desired != Desired.PAUSE:
+        ring(session, resource, after_seconds=after_seconds)
 
 
 def cancel_waiting_steps(session: Session, job: Job, *, reason: CancelReason) -> list[str]:
@@ -126,23 +156,27 @@ def cancel_waiting_steps(session: Session, job: Job, *, reason: CancelReason) ->
     )
 
 
-def refresh_job(session: Session, job: Job) -> None:
-    """Store the status that follows from the steps, and say so in the history when it changed."""
+def refresh_job(session: Session, job: Job, *, desired: Desired | None = None, **values: Any) -> None:
+    """Store the status that follows from the steps, and say so in the history when it changed.
+
+    What else is to change of a finished job changes in the same statement, which takes it up again.
+    """
+    if desired is not None:
+        values["desired"] = desired
     statuses = session.scalars(select(Step.status).where(Step.job_id == job.id)).all()
-    status = job_status([StepStatus(text) for text in statuses], Desired(job.desired))
+    status = job_status([StepStatus(text) for text in statuses], desired or Desired(job.desired))
     before = JobStatus(job.status)
-    if status == before:
-        return
-    values: dict[str, Any] = {
-        "status": status,
-        "finished_at": db_time() if status in FINISHED_JOBS else None,
-    }
-    if job.started_at is None and status is JobStatus.RUNNING:
-        values["started_at"] = db_time()
-    statement = update(Job).where(Job.id == job.id, Job.status == before).values(**values)
-    session.execute(statement.execution_options(synchronize_session=False))
-    session.refresh(job)
-    add_event(session, job, "job_status_changed", f"job is {status}", details={"from": before, "to": status})
+    if status != before:
+        # Before the status: a finished job does not change any more.
+        details = {"from": before, "to": status}
+        add_event(session, job, "job_status_changed", f"job is {status}", details=details)
+        values |= {"status": status, "finished_at": db_time() if status in FINISHED_JOBS else None}
+        if job.started_at is None and status is JobStatus.RUNNING:
+            values["started_at"] = db_time()
+    if values:
+        statement = update(Job).where(Job.id == job.id, Job.status == before).values(**values)
+        session.execute(statement.execution_options(synchronize_session=False))
+        session.refresh(job)
 
 
 def add_event(
@@ -191,7 +225,11 @@ def end_attempt(
     """Write down how an attempt ended."""
     statement = (
         update(Attempt)
-        .where(Attempt.step_id == step_id, Attempt.attempt == attempt)
+        .where(
+            Attempt.step_id == step_id,
+            Attempt.attempt == attempt,
+            Attempt.outcome == AttemptOutcome.RUNNING,
+        )
         .values(outcome=outcome, reason=storable(reason), error=storable(error), ended_at=db_time())
     )
     session.execute(statement.execution_options(synchronize_session=False))

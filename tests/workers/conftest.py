@@ -58,6 +58,17 @@ class Workshop:
         thread.start()
         return thread
 
+    def lose(self, job_id: str) -> None:
+        """Let somebody else have the running step of a job, as after a silent minute."""
+        with transaction(self.worker.engine) as session:
+            of_job = (Step.job_id == job_id, Step.status == "running")
+            step = session.scalars(select(Step).where(*of_job)).one()
+            jobs.release_step(session, step_id=step.id, attempt=step.attempt, reason="drain")
+        with transaction(self.worker.engine) as session:
+            assert jobs.claim_step(
+                session, worker_id="somebody-else", resources=("cpu", "gpu"), lease_seconds=60
+            )
+
     def job(self, job_id: str) -> Job:
         found: Job = self._all(Job, Job.id == job_id)[0]
         return found

@@ -1,9 +1,8 @@
 """What a stage says is written once a second, all of it, and never by an attempt that lost its step."""
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine
 
-from app.db.models import Step
 from app.db.session import create_engine, transaction
 from app.jobs import service as jobs
 from app.jobs.service import ClaimedStep
@@ -72,8 +71,7 @@ def test_a_talkative_stage_fills_the_history_only_so_far(workshop: Workshop) -> 
 )
 def test_a_stale_attempt_is_told(workshop: Workshop, event: dict[str, object]) -> None:
     step = claim(workshop)
-    with transaction(workshop.worker.engine) as session:
-        session.execute(update(Step).where(Step.id == step.step_id).values(attempt=2))
+    workshop.lose(step.job_id)
     recorder = recorder_of(workshop, step)
 
     recorder.receive(event)

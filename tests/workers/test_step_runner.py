@@ -210,8 +210,7 @@ def test_a_worker_that_lost_its_step_stops_and_writes_nothing(workshop: Workshop
     thread = workshop.run_one_in_background()
     wait_for(lambda: workshop.family(job_id))
 
-    with transaction(workshop.worker.engine) as session:
-        session.execute(update(Step).where(Step.status == "running").values(attempt=Step.attempt + 1))
+    workshop.lose(job_id)
     thread.join(timeout=15)
 
     assert not thread.is_alive()

@@ -14,7 +14,7 @@ class Artifact(Base):
     __table_args__ = (
         Index(None, "project_id", "id"),
         Index(None, "job_id", "kind"),
-        Index(None, "step_id", "kind", "role"),
+        Index("uq_artifacts_step_id_kind_role", "step_id", "kind", "role", unique=True),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("art"))

@@ -1,16 +1,29 @@
-"""Attempts: every try at a step, who made it and how it ended."""
+"""Attempts: every try at a step, who made it and how it ended. Only appended to; what ended stays."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Integer, String, Text
+from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time
 
+RUNNING = "outcome = 'running'"
+
 
 class Attempt(Base):
     __tablename__ = "attempts"
+    __table_args__ = (
+        Index(None, "project_id", "started_at"),
+        # Whatever the code does, a step has one running attempt.
+        Index(
+            "uq_attempts_running",
+            "step_id",
+            unique=True,
+            sqlite_where=text(RUNNING),
+            postgresql_where=text(RUNNING),
+        ),
+    )
 
     step_id: Mapped[str] = mapped_column(ForeignKey("steps.id"), primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True)

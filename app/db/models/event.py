@@ -1,4 +1,4 @@
-"""Events: the history of a job, numbered from 1."""
+"""Events: the history of a job, numbered from 1. Only appended to."""
 
 from datetime import datetime
 from typing import Any

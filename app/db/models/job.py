@@ -22,6 +22,10 @@ class Job(Base):
     """`lifecycle.job_status` of the steps and `desired`, stored so that lists can filter by it."""
     desired: Mapped[str] = mapped_column(String(20))
     """What the user asked for: run, pause or cancel."""
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    """Which of a project's jobs goes first: the higher one. Between projects it says nothing."""
+    cloned_from_id: Mapped[str | None] = mapped_column(String(40))
+    """The job whose spec this one began as."""
     status_reason: Mapped[str | None] = mapped_column(Text)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     last_event_seq: Mapped[int] = mapped_column(Integer, default=0)

@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time, new_id
+
+CLAIMABLE = "status = 'queued' AND ready_at IS NOT NULL"
 
 
 class Step(Base):
@@ -15,6 +17,13 @@ class Step(Base):
         UniqueConstraint("job_id", "name"),
         Index(None, "status", "resource", "ready_at"),
         Index(None, "status", "lease_ends_at"),
+        # In the order of claims within a project and a resource: a claim reads one entry, however many wait.
+        Index(
+            "ix_steps_claimable",
+            *("project_id", "resource", "claim_rank", "job_id", "position"),
+            sqlite_where=text(CLAIMABLE),
+            postgresql_where=text(CLAIMABLE),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("step"))
@@ -31,12 +40,20 @@ class Step(Base):
     status_reason: Mapped[str | None] = mapped_column(String(100))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     """The fencing token: a write of an earlier attempt is refused."""
+    num_errors: Mapped[int] = mapped_column(Integer, default=0)
+    """Attempts that failed since the last progress: what the budget for errors has spent."""
+    num_losses: Mapped[int] = mapped_column(Integer, default=0)
+    """Attempts whose worker or process was lost since the last progress: the other budget."""
     forgiven_attempts: Mapped[int] = mapped_column(Integer, default=0)
-    """Attempts up to this number no longer count against the budgets, because a user asked for a retry."""
+    """Attempts up to this number count no longer: a part was stored then, or a user asked for a retry."""
+    num_batch_halvings: Mapped[int] = mapped_column(Integer, default=0)
+    """How often the next attempt halves its batches, because earlier ones ran out of memory."""
     worker_id: Mapped[str | None] = mapped_column(String(200))
     lease_ends_at: Mapped[datetime | None] = mapped_column(UtcTime)
     ready_at: Mapped[datetime | None] = mapped_column(UtcTime)
-    """Not claimed before; later than now while a failed attempt backs off."""
+    """Not claimed before: later than now while an attempt backs off, None while its job is paused."""
+    claim_rank: Mapped[int] = mapped_column(Integer, default=0)
+    """Smaller is claimed first within the project: minus the priority of the job."""
 
     done: Mapped[float | None] = mapped_column(Float)
     total: Mapped[float | None] = mapped_column(Float)

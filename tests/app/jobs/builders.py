@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, update
 
 from app.db.base import db_time
 from app.db.models import Artifact, Attempt, Event, Job, Project, Step
@@ -86,7 +86,10 @@ def fail(engine: Engine, step: service.ClaimedStep, error: ErrorDict) -> bool:
 
 
 def store_artifact(engine: Engine, step: service.ClaimedStep, *, kind: str, role: str) -> str:
+    """An artifact without files; it replaces the one that the step had in this role."""
     with transaction(engine) as session:
+        of_role = (Artifact.step_id == step.step_id, Artifact.kind == kind, Artifact.role == role)
+        session.execute(delete(Artifact).where(*of_role))
         artifact = Artifact(
             project_id=step.project_id,
             job_id=step.job_id,
@@ -121,7 +124,8 @@ def expire_lease(engine: Engine, step_id: str) -> None:
 def make_ready_now(engine: Engine) -> None:
     """End every back-off."""
     with transaction(engine) as session:
-        session.execute(update(Step).where(Step.ready_at.is_not(None)).values(ready_at=db_time(-1)))
+        queued = (Step.status == "queued", Step.ready_at.is_not(None))
+        session.execute(update(Step).where(*queued).values(ready_at=db_time(-1)))
 
 
 def job_now(engine: Engine, job_id: str) -> Job:

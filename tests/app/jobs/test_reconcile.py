@@ -145,4 +145,4 @@ def test_the_reconciler_waits_one_lease_after_an_outage(tmp_path: Path) -> None:
 
 def _age_queue(engine: Engine) -> None:
     with transaction(engine) as session:
-        session.execute(update(Step).values(ready_at=db_time(-3600)))
+        session.execute(update(Step).where(Step.status == "queued").values(ready_at=db_time(-3600)))

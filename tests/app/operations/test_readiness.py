@@ -17,7 +17,7 @@ def work_obstacle(engine: Engine) -> str | None:
 
 def wait_an_hour(engine: Engine) -> None:
     with transaction(engine) as session:
-        session.execute(update(Step).where(Step.ready_at.is_not(None)).values(ready_at=db_time(-3600)))
+        session.execute(update(Step).where(Step.status == "queued").values(ready_at=db_time(-3600)))
 
 
 def silence_workers(engine: Engine) -> None:
