@@ -1,17 +1,51 @@
 """Which blobs rows refer to. A blob is shared by every file with its bytes and goes with its last reference.
 
-Recording a reference and deleting a blob both hold the project's row, so that a blob which is about to be
-deleted is never taken for one that is there.
+Recording a reference holds the project's row shared, deleting a blob holds it alone, so that a blob which is
+about to be deleted is never taken for one that is there.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, TypeVar
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, select, union
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.artifacts.manifest import ManifestFile
 from app.db.models import ArtifactFile, File, Project
+from app.db.session import transaction
 from app.storage.store import ObjectMissing, ObjectStore, blob_key
+
+StoredT = TypeVar("StoredT")
+ResultT = TypeVar("ResultT")
+
+REFERENCES: Final[tuple[tuple[InstrumentedAttribute[str], InstrumentedAttribute[str]], ...]] = (
+    (File.project_id, File.sha256),
+    (ArtifactFile.project_id, ArtifactFile.sha256),
+)
+"""Columns (project, digest) that refer to blobs: what none of them names is garbage."""
+_TRIES: Final = 5
+
+
+def store_and_record(
+    engine: Engine, store: Callable[[], StoredT], record: Callable[[Session, StoredT], ResultT]
+) -> ResultT:
+    """Put bytes, then record them in one transaction; both again when the bytes went away in between.
+
+    Bytes that were there already, and that nothing referred to any more, can be collected at that moment.
+
+    Raises:
+        ObjectMissing: they went away again and again.
+    """
+    for _ in range(_TRIES - 1):
+        stored = store()
+        try:
+            with transaction(engine) as session:
+                return record(session, stored)
+        except ObjectMissing:
+            continue
+    stored = store()
+    with transaction(engine) as session:
+        return record(session, stored)
 
 
 def require_blobs(
@@ -22,7 +56,8 @@ def require_blobs(
     Raises:
         ObjectMissing: one was deleted since its upload; uploading again mends it.
     """
-    _lock_blobs(session, project_id)
+    # Shared: uploads of one project do not wait for each other, only for a deletion.
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(read=True))
     for file in files:
         key = blob_key(project_id=project_id, sha256=file.sha256)
         if store.size(key) != file.size:
@@ -33,27 +68,32 @@ def require_blobs(
 
 def delete_unreferenced_blobs(
     session: Session, store: ObjectStore, digests: Collection[str], *, project_id: str
-) -> int:
-    """Delete the blobs that no row refers to, and say how many.
+) -> set[str]:
+    """Delete the blobs that no row refers to; their digests.
 
     Call it in a transaction of its own, after the one that removed the rows is committed: a rollback brings
     rows back and blobs not.
     """
-    _lock_blobs(session, project_id)
-    unreferenced = set(digests) - _referenced(session, digests, project_id=project_id)
-    for digest in unreferenced:
-        store.delete(blob_key(project_id=project_id, sha256=digest))
-    return len(unreferenced)
+    if not lock_blobs(session, project_id):
+        return set()
+    unreferenced = set(digests) - referenced_digests(session, digests, project_id=project_id)
+    if unreferenced:
+        # A process that was frozen since it took the lock may have lost it with its connection: ask again.
+        session.execute(select(1))
+        store.delete(*(blob_key(project_id=project_id, sha256=digest) for digest in unreferenced))
+    return unreferenced
 
 
-def _lock_blobs(session: Session, project_id: str) -> None:
+def lock_blobs(session: Session, project_id: str) -> bool:
+    """Keep everybody from recording references until the transaction ends; False for an unknown project."""
     # NO KEY UPDATE on PostgreSQL: rows of the project can still be inserted. SQLite has one writer anyway.
-    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
+    query = select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)
+    return session.scalar(query) is not None
 
 
-def _referenced(session: Session, digests: Collection[str], *, project_id: str) -> set[str]:
-    in_files = select(File.sha256).where(File.project_id == project_id, File.sha256.in_(digests))
-    in_artifacts = select(ArtifactFile.sha256).where(
-        ArtifactFile.project_id == project_id, ArtifactFile.sha256.in_(digests)
-    )
-    return set(session.scalars(in_files.union(in_artifacts)))
+def referenced_digests(session: Session, digests: Collection[str], *, project_id: str) -> set[str]:
+    """Those of the digests that a row of the project refers to."""
+    named = [
+        select(digest).where(project == project_id, digest.in_(digests)) for project, digest in REFERENCES
+    ]
+    return set(session.scalars(union(*named)))

@@ -1,6 +1,7 @@
 """The HTTP answer that carries stored bytes; files, artifacts and models all download through it."""
 
 import base64
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from app.artifacts.ranges import (
     range_still_applies,
 )
 from app.errors import RangeNotSatisfiable
-from app.storage.store import ObjectMissing, ObjectStore
+from app.storage.store import ObjectDamaged, ObjectMissing, ObjectStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +74,35 @@ def _stream(
 ) -> StreamingResponse:
     span = part or ByteRange(start=0, end=stored.size)
     pieces: Iterator[bytes] = store.open_range(stored.key, start=span.start, end=span.end)
+    if span == ByteRange(start=0, end=stored.size):
+        pieces = verified(pieces, sha256=stored.sha256, name=stored.filename)
     headers = headers | {"Content-Length": str(span.end - span.start)}
     if part is not None:
         headers["Content-Range"] = part.content_range(stored.size)
     return StreamingResponse(pieces, status_code=206 if part is not None else 200, headers=headers)
+
+
+def verified(pieces: Iterator[bytes], *, sha256: str, name: str) -> Iterator[bytes]:
+    """The pieces, of which the last one comes only when all of them are right.
+
+    A damaged object therefore ends as a transfer that was cut off, and never as a complete answer. A range
+    cannot be checked here; who asks for ranges checks the whole against `Repr-Digest` or the entity tag.
+
+    Raises:
+        ObjectDamaged: instead of the last piece.
+    """
+    digest, held = hashlib.sha256(), b""
+    for piece in pieces:
+        digest.update(piece)
+        if held:
+            yield held
+        held = piece
+    if digest.hexdigest() != sha256:
+        raise ObjectDamaged(
+            f"the stored bytes of {name!r} have sha256 {digest.hexdigest()}, expected {sha256}",
+            code="storage_object_damaged",
+        )
+    yield held
 
 
 def _headers(stored: StoredBytes) -> dict[str, str]:

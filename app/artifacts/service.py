@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.artifacts import repository
-from app.artifacts.blobs import require_blobs
+from app.artifacts.blobs import require_blobs, store_and_record
 from app.artifacts.kinds import ArtifactKind
 from app.artifacts.manifest import (
     MANIFEST_NAME,
@@ -20,12 +20,11 @@ from app.artifacts.manifest import (
     check_file,
     check_relative_path,
     describe_file,
-    file_sha256,
     read_folder_manifest,
 )
 from app.db.json_values import storable
 from app.db.models import Artifact, ArtifactFile
-from app.db.session import read_only, transaction
+from app.db.session import read_only
 from app.errors import NotFound
 from app.storage.store import ObjectStore, blob_key
 from fusion.errors import InfrastructureError
@@ -78,9 +77,11 @@ def publish_folder(
     origin = Origin(
         project_id=project_id, job_id=job_id, step_id=step_id, attempt=attempt, kind=kind, role=role
     )
-    stored = store_folder(store, folder, project_id=project_id)
-    with transaction(engine) as session:
-        return record_artifact(session, store, stored, origin=origin)
+    return store_and_record(
+        engine,
+        lambda: store_folder(store, folder, project_id=project_id),
+        lambda session, stored: record_artifact(session, store, stored, origin=origin),
+    )
 
 
 def store_folder(store: ObjectStore, folder: Path, *, project_id: str) -> StoredFolder:
@@ -89,11 +90,11 @@ def store_folder(store: ObjectStore, folder: Path, *, project_id: str) -> Stored
     On a local store the files are linked and become read-only.
     """
     manifest = read_folder_manifest(folder)
-    for file in manifest.files:
-        store.put_file(blob_key(project_id=project_id, sha256=file.sha256), check_file(folder, file))
-    described = describe_file(folder, MANIFEST_NAME)
-    store.put_file(blob_key(project_id=project_id, sha256=described.sha256), folder / MANIFEST_NAME)
-    return StoredFolder(manifest=manifest, files=(*manifest.files, described))
+    files = (*manifest.files, describe_file(folder, MANIFEST_NAME))
+    for file in files:
+        key = blob_key(project_id=project_id, sha256=file.sha256)
+        store.put_file(key, check_file(folder, file), sha256=file.sha256)
+    return StoredFolder(manifest=manifest, files=files)
 
 
 def record_artifact(
@@ -167,17 +168,8 @@ def get_artifact_file(session: Session, artifact: Artifact, path: str | None) ->
 
 
 def _fetch_file(store: ObjectStore, file: ArtifactFile, path: Path) -> None:
-    store.get_file(blob_key(project_id=file.project_id, sha256=file.sha256), path)
-    size = path.stat().st_size
-    # A local file is the very inode that was digested when it was stored; another store sent its bytes anew.
-    digest = file.sha256 if store.is_local else file_sha256(path)
-    if size != file.num_bytes or digest != file.sha256:
-        path.unlink()
-        raise InfrastructureError(
-            f"{file.path}: got {size} bytes with sha256 {digest}, "
-            f"expected {file.num_bytes} bytes with {file.sha256}",
-            code="storage_object_damaged",
-        )
+    key = blob_key(project_id=file.project_id, sha256=file.sha256)
+    store.get_file(key, path, sha256=file.sha256)
 
 
 def _new_artifact(stored: StoredFolder, *, origin: Origin) -> Artifact:

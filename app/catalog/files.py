@@ -6,8 +6,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.accounts.service import Principal
-from app.artifacts.blobs import delete_unreferenced_blobs, require_blobs
-from app.artifacts.manifest import ManifestFile, file_sha256
+from app.artifacts.blobs import delete_unreferenced_blobs, require_blobs, store_and_record
+from app.artifacts.manifest import ManifestFile
 from app.catalog import repository
 from app.catalog.checks import FileProblem, Purpose, check_uploaded_file
 from app.catalog.uploads import ReceivedFile
@@ -33,16 +33,21 @@ def store_upload(
 ) -> File:
     """Check a received file, store its bytes, then record it. A file with a problem is kept and says so."""
     problem = check_uploaded_file(received.path, filename=filename, purpose=purpose)
-    store.put_file(blob_key(project_id=principal.project_id, sha256=received.sha256), received.path)
+    key = blob_key(project_id=principal.project_id, sha256=received.sha256)
     described = ManifestFile(path=filename, size=received.size, sha256=received.sha256)
-    with transaction(engine) as session:
-        require_blobs(session, store, [described], project_id=principal.project_id)
+
+    def store_bytes() -> ManifestFile:
+        store.put_file(key, received.path, sha256=received.sha256)
+        return described
+
+    def record(session: Session, stored: ManifestFile) -> File:
+        require_blobs(session, store, [stored], project_id=principal.project_id)
         file = File(
             project_id=principal.project_id,
             filename=filename,
             purpose=purpose,
-            num_bytes=received.size,
-            sha256=received.sha256,
+            num_bytes=stored.size,
+            sha256=stored.sha256,
             status=PROCESSED if problem is None else ERROR,
             error=None if problem is None else _as_json(problem),
             created_by=principal.key_id,
@@ -50,7 +55,9 @@ def store_upload(
         session.add(file)
         session.flush()
         session.refresh(file)
-    return file
+        return file
+
+    return store_and_record(engine, store_bytes, record)
 
 
 def get_file(session: Session, *, project_id: str, file_id: str) -> File:
@@ -93,10 +100,7 @@ def fetch_file(engine: Engine, store: ObjectStore, file_id: str, *, project_id: 
     if file is None:
         raise InfrastructureError(f"there is no file {file_id}", code="file_missing")
     path = into / file.filename
-    store.get_file(blob_key(project_id=project_id, sha256=file.sha256), path)
-    if not store.is_local and file_sha256(path) != file.sha256:
-        path.unlink()
-        raise InfrastructureError(f"{file_id}: the stored bytes are damaged", code="storage_object_damaged")
+    store.get_file(blob_key(project_id=project_id, sha256=file.sha256), path, sha256=file.sha256)
     return path
 
 

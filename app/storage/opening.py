@@ -1,5 +1,6 @@
 """From a storage URL to a store."""
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,7 +19,8 @@ _RETRY_CONFIG: dict[str, Any] = {"max_retries": 8}
 def open_store(url: str) -> ObjectStore:
     """Open the store behind `file:///folder`, `memory://`, `s3://bucket/prefix`, `gs://...` or `az://...`.
 
-    Credentials and endpoints come from each provider's usual environment variables.
+    Credentials and endpoints come from each provider's usual environment variables; an endpoint without TLS
+    needs `AWS_ALLOW_HTTP=true`.
 
     Raises:
         UserError: a scheme this service does not know.
@@ -29,12 +31,18 @@ def open_store(url: str) -> ObjectStore:
     if scheme == "memory":
         return ObjectStorage(MemoryStore())
     if scheme in _REMOTE_SCHEMES:
-        return ObjectStorage(from_url(url, client_options=_CLIENT_OPTIONS, retry_config=_RETRY_CONFIG))
+        return ObjectStorage(from_url(url, client_options=_client_options(), retry_config=_RETRY_CONFIG))
     raise UserError(
         f"storage URL {url!r} has scheme {scheme!r}",
         code="storage_url_unknown",
         hint="use file:///absolute/folder, s3://bucket/prefix, gs://bucket/prefix or az://account/container/prefix",
     )
+
+
+def _client_options() -> dict[str, Any]:
+    # Options that are given replace those of the environment, so what it says of plain HTTP is given, too.
+    allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
+    return {**_CLIENT_OPTIONS, "allow_http": allow_http}
 
 
 def _open_folder(root: Path) -> ObjectStore:

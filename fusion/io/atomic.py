@@ -48,10 +48,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    for file in partial.rglob("*"):
-        if file.is_file():
-            sync_file(file)
-    sync_folder(partial)
+    for entry in (*partial.rglob("*"), partial):
+        sync_file(entry)
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
     sync_folder(path.parent)

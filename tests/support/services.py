@@ -92,9 +92,9 @@ def private_postgres() -> Iterator[str]:
         subprocess.run(
             [*initdb, "--locale=C", "-N"], check=True, cwd=folder, capture_output=True, **_as_user(user)
         )
-        with _started(lambda port: _start_postgres(binaries, data, port=port, user=user)) as (process, port):
+        with started(lambda port: _start_postgres(binaries, data, port=port, user=user)) as (process, port):
             yield f"postgresql+psycopg://fusion@127.0.0.1:{port}/postgres"
-            _stop(process, signal.SIGINT)
+            stop(process, signal.SIGINT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -104,12 +104,12 @@ def private_redis() -> Iterator[str]:
     """Start a Redis of our own on a free loopback port, nothing kept on disk; it dies with this process."""
     binary = shutil.which("redis-server")
     if binary is None:
-        _missing("redis-server is not installed (Debian: apt-get install redis-server)")
+        missing("redis-server is not installed (Debian: apt-get install redis-server)")
     folder = Path(tempfile.mkdtemp(prefix="fusion-redis-", dir="/tmp"))
     try:
-        with _started(lambda port: _start_redis(binary, folder, port=port)) as (process, port):
+        with started(lambda port: _start_redis(binary, folder, port=port)) as (process, port):
             yield f"redis://127.0.0.1:{port}/0"
-            _stop(process, signal.SIGTERM)
+            stop(process, signal.SIGTERM)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -122,7 +122,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def _started(
+def started(
     start: Callable[[int], subprocess.Popen[bytes]],
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Start a server on a free port, on another one when that was taken; kill it when the block ends."""
@@ -138,7 +138,7 @@ def _started(
     try:
         yield process, port
     finally:
-        _stop(process, signal.SIGQUIT)
+        stop(process, signal.SIGQUIT)
 
 
 def _start_postgres(
@@ -153,30 +153,30 @@ def _start_postgres(
         str(port),
         *(word for o in options for word in ("-c", o)),
     ]
-    process = _spawn(command, data.parent / "log", death_signal=signal.SIGQUIT, user=user)
+    process = spawn(command, data.parent / "log", death_signal=signal.SIGQUIT, user=user)
 
     def is_ours() -> bool:
         with psycopg.connect(host="127.0.0.1", port=port, user="fusion", dbname="postgres") as connection:
             row = connection.execute("SHOW data_directory").fetchone()
         return row is not None and Path(row[0]) == data
 
-    _wait_until(is_ours, process=process, log=data.parent / "log", not_yet=psycopg.OperationalError)
+    wait_until(is_ours, process=process, log=data.parent / "log", not_yet=psycopg.OperationalError)
     return process
 
 
 def _start_redis(binary: str, folder: Path, *, port: int) -> subprocess.Popen[bytes]:
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = _spawn([*command, "--dir", folder], folder / "log", death_signal=signal.SIGTERM, user=None)
+    process = spawn([*command, "--dir", folder], folder / "log", death_signal=signal.SIGTERM, user=None)
 
     def is_ours() -> bool:
         with redis.Redis(port=port, socket_timeout=5) as client:
             return int(client.info("server")["process_id"]) == process.pid
 
-    _wait_until(is_ours, process=process, log=folder / "log", not_yet=redis.ConnectionError)
+    wait_until(is_ours, process=process, log=folder / "log", not_yet=redis.ConnectionError)
     return process
 
 
-def _spawn(
+def spawn(
     command: list[object], log: Path, *, death_signal: signal.Signals, user: pwd.struct_passwd | None
 ) -> subprocess.Popen[bytes]:
     """Run a server in its own session, sent `death_signal` by the kernel should this process die."""
@@ -194,7 +194,7 @@ def _spawn(
         )
 
 
-def _wait_until(
+def wait_until(
     is_ours: Callable[[], bool], *, process: subprocess.Popen[bytes], log: Path, not_yet: type[Exception]
 ) -> None:
     """Wait for the server to answer and to be the one we started."""
@@ -205,14 +205,14 @@ def _wait_until(
         with suppress(not_yet):
             if is_ours():
                 return
-            _stop(process, signal.SIGKILL)
+            stop(process, signal.SIGKILL)
             raise PortTakenError("another server answers on our port")
         time.sleep(0.05)
-    _stop(process, signal.SIGKILL)
+    stop(process, signal.SIGKILL)
     raise RuntimeError(f"no answer in {START_SECONDS} s: {log.read_text(errors='replace')[-2000:]}")
 
 
-def _stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
     if process.poll() is not None:
         return
     process.send_signal(stop_signal)
@@ -236,7 +236,7 @@ def _postgres_binaries() -> Path:
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     found = str(versions[-1]) if versions else shutil.which("initdb")
     if found is None:
-        _missing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+        missing("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     return Path(found).resolve().parent
 
 
@@ -247,14 +247,14 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name)
-    return _missing("PostgreSQL cannot run as root and there is no user postgres or nobody")
+    return missing("PostgreSQL cannot run as root and there is no user postgres or nobody")
 
 
 def _as_user(user: pwd.struct_passwd | None) -> dict[str, Any]:
     return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -57,7 +57,7 @@ def upload(workshop: Workshop, *, filename: str, text: str) -> str:
     file_id = store(workshop, row)
     path = workshop.root / "upload"
     path.write_text(text)
-    workshop.worker.store.put_file(blob_key(project_id=row.project_id, sha256=sha256), path)
+    workshop.worker.store.put_file(blob_key(project_id=row.project_id, sha256=sha256), path, sha256=sha256)
     return file_id
 
 
@@ -143,7 +143,9 @@ def store_artifact(workshop: Workshop) -> str:
     for name in ("config.json", "manifest.json"):
         data = (folder / name).read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
-        workshop.worker.store.put_file(blob_key(project_id=row.project_id, sha256=sha256), folder / name)
+        workshop.worker.store.put_file(
+            blob_key(project_id=row.project_id, sha256=sha256), folder / name, sha256=sha256
+        )
         with transaction(workshop.worker.engine) as session:
             session.add(
                 ArtifactFile(

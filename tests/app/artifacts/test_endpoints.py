@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.artifacts.downloads import content_disposition
-from app.storage.store import blob_key
+from app.artifacts.downloads import content_disposition, verified
+from app.storage.store import ObjectDamaged, blob_key
 from fusion.io.manifest import write_manifest
 from tests.support.api import Api, make_api
 
@@ -52,6 +52,30 @@ def test_the_whole_comes_with_everything_a_client_needs(api: Api, content_url: s
     assert answer.headers["repr-digest"] == f"sha-256=:{digest}:"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert 'filename="model.safetensors"' in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("flipped", [0, 400, 999])
+def test_a_damaged_object_never_makes_a_complete_answer(api: Api, content_url: str, flipped: int) -> None:
+    key = blob_key(project_id=api.principal.project_id, sha256=DIGEST)
+    api.store.delete(key)
+    damaged = bytearray(BODY)
+    damaged[flipped] ^= 1
+    assert api.store.create(key, bytes(damaged))
+
+    answer = _get(api, content_url)
+
+    assert len(answer.content) < len(BODY)
+
+
+def test_what_is_not_the_last_piece_is_not_held_back() -> None:
+    pieces = [b"0123", b"4567", b"89"]
+    digest = hashlib.sha256(b"0123456789").hexdigest()
+
+    assert list(verified(iter(pieces), sha256=digest, name="file")) == pieces
+    damaged = verified(iter([b"0123", b"4567", b"88"]), sha256=digest, name="file")
+    assert [next(damaged), next(damaged)] == pieces[:2]
+    with pytest.raises(ObjectDamaged):
+        next(damaged)
 
 
 def test_head_tells_the_same_without_the_bytes(api: Api, content_url: str) -> None:

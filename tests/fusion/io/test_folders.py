@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fusion.errors import InfrastructureError
+from fusion.io import atomic
 from fusion.io.atomic import atomic_folder, read_json, write_json
 from fusion.io.manifest import is_complete, read_manifest, verify_manifest, write_manifest
 
@@ -18,6 +19,23 @@ def test_a_folder_appears_only_when_its_block_ends(tmp_path: Path) -> None:
         (partial / "a").write_text("1")
         assert not (tmp_path / "out").exists()
     assert (tmp_path / "out" / "a").read_text() == "1"
+
+
+def test_every_file_and_folder_is_synced_before_the_name_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(
+        atomic, "sync_file", lambda path: synced.append(path.relative_to(tmp_path).as_posix())
+    )
+    monkeypatch.setattr(atomic, "sync_folder", atomic.sync_file)
+
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "deep").mkdir()
+        (partial / "deep" / "a").write_text("1")
+
+    assert sorted(synced[:-1]) == ["out.partial", "out.partial/deep", "out.partial/deep/a"]
+    assert synced[-1] == "."
 
 
 def test_an_error_leaves_the_earlier_folder(tmp_path: Path) -> None:
