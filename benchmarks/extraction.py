@@ -11,6 +11,7 @@ from benchmarks.measuring import Pair, interleaved
 from benchmarks.rows import FIXED, REFERENCE_FIGURE, SAME_RUN, Row
 from benchmarks.workbench import Model, Workbench
 from fusion.extraction.capturing import PaddingCount
+from fusion.extraction.logit_rows import Keep
 from fusion.io.captures import read_capture, shard_folder, write_capture
 from fusion.io.manifest import read_manifest
 from fusion.io.windows import Window
@@ -34,9 +35,8 @@ class _BatchRecorder:
     def __init__(self) -> None:
         self.batches: list[Tensor] = []
 
-    def chunks(self, input_ids_BT: Tensor, *, is_real_BT: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def visit(self, input_ids_BT: Tensor, *, is_real_BT: Tensor, keep: Keep) -> None:
         self.batches.append(input_ids_BT)
-        return iter(())
 
 
 def _speed(bench: Workbench, model: Model) -> Iterator[Row]:

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from benchmarks.materials import NAMES, SOURCES, Materials
 from benchmarks.sizes import Sizes
 from fusion.corpus.windowing import Reader, cut_document
-from fusion.extraction.capture_plan import FIRST_BUDGET_TOKENS
-from fusion.extraction.capturing import CaptureSettings, PaddingCount, TokenBudget, capture_shard
+from fusion.extraction.batch_budget import MAX_TOKENS, TokenBudget
+from fusion.extraction.capturing import CaptureSettings, PaddingCount, capture_shard
 from fusion.extraction.logit_rows import LogitRows, default_rows_per_chunk
 from fusion.extraction.shard_text import ShardText, encode_shard
 from fusion.io.captures import Capture
@@ -113,7 +113,7 @@ class Workbench:
                 num_tail_samples=0,
                 seed=0,
             ),
-            budget=TokenBudget(max_tokens=FIRST_BUDGET_TOKENS[self._device.type]),
+            budget=TokenBudget(max_tokens=MAX_TOKENS[self._device.type]),
             padding=padding or PaddingCount(),
             on_batch=lambda num_windows, num_rows: None,
         )

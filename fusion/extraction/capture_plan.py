@@ -24,9 +24,6 @@ from fusion.llms.loading import compute_dtype, load_tokenizer, pick_device
 from fusion.llms.token_bytes import TextEncoder
 from fusion.spec import Dtype, FusionSpec
 
-FIRST_BUDGET_TOKENS = {"cpu": 4096, "cuda": 32768}
-"""Tokens of the first forward pass, where the spec sets no `max_tokens_per_batch`."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CapturePlan:
@@ -40,7 +37,8 @@ class CapturePlan:
     encoder: TextEncoder
     start_id: int
     settings: CaptureSettings
-    max_tokens_per_batch: int
+    max_tokens_per_batch: int | None
+    max_tokens_per_window: int
     prepared: Path
     shards: list[int]
     digests: dict[int, str]
@@ -73,8 +71,8 @@ def plan_capture(spec: FusionSpec, inputs: StageInputs) -> CapturePlan:
         encoder=encoder,
         start_id=encoder.start_id,
         settings=settings,
-        max_tokens_per_batch=spec.strategy.extraction.max_tokens_per_batch
-        or FIRST_BUDGET_TOKENS[device.type],
+        max_tokens_per_batch=spec.strategy.extraction.max_tokens_per_batch,
+        max_tokens_per_window=spec.corpus.max_tokens_per_window,
         prepared=prepared,
         shards=shards,
         digests={

@@ -11,23 +11,19 @@ import numpy as np
 import torch
 
 from fusion.errors import CapacityError
+from fusion.extraction.batch_budget import TokenBudget
+from fusion.extraction.kept_rows import KeptRows
 from fusion.extraction.logit_rows import LogitRows
-from fusion.extraction.rows import KeptRows, keep_rows
+from fusion.extraction.rows import keep_rows
 from fusion.extraction.shard_text import ShardText
 from fusion.io.captures import Capture
 from fusion.io.tensors import Array, smallest_id_dtype
+from fusion.llms.device_memory import is_out_of_memory
 
-
-@dataclass(kw_only=True, slots=True)
-class TokenBudget:
-    """Tokens of one forward pass, padding included. Halved when the device runs out of memory."""
-
-    max_tokens: int
-    num_halvings: int = 0
-
-    def halve(self) -> None:
-        self.max_tokens = max(1, self.max_tokens // 2)
-        self.num_halvings += 1
+_MAX_PADDING = 0.05
+"""Share of a batch's positions."""
+_MIN_FILL = 0.125
+"""Share of the token budget that a batch fills although it is padded more."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,11 +65,12 @@ def capture_shard(
     arrays = _empty_capture(text, settings=settings)
     pending = [int(window) for window in np.argsort(-text.lengths, kind="stable") if text.lengths[window]]
     while pending:
-        num_sequences = max(1, budget.max_tokens // int(text.lengths[pending[0]]))
-        batch = pending[:num_sequences]
+        batch = pending[: _num_sequences(text.lengths[pending], max_tokens=budget.max_tokens)]
         try:
             _capture_batch(batch, text=text, model=model, device=device, settings=settings, into=arrays)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             _back_off(budget, batch=batch, longest=int(text.lengths[batch[0]]), error=error)
             continue
         num_rows = int(text.lengths[batch].sum())
@@ -83,6 +80,16 @@ def capture_shard(
         pending = pending[len(batch) :]
         on_batch(len(batch), num_rows)
     return arrays
+
+
+def _num_sequences(lengths: Array, *, max_tokens: int) -> int:
+    """How many windows, the longest first, share a batch: within the budget, and with little padding."""
+    longest = int(lengths[0])
+    most = max(1, max_tokens // longest)
+    num_positions = longest * np.arange(1, len(lengths[:most]) + 1)
+    padding = 1.0 - np.cumsum(lengths[:most]) / num_positions
+    is_good = (padding <= _MAX_PADDING) | (num_positions <= _MIN_FILL * max_tokens)
+    return max(1, int(is_good.sum()))
 
 
 def _back_off(budget: TokenBudget, *, batch: list[int], longest: int, error: BaseException) -> None:
@@ -132,10 +139,8 @@ def _capture_batch(
     input_ids[is_real] = text.input_ids[rows]
     next_ids = torch.from_numpy(text.next_ids[rows].astype(np.int64)).to(device)
     uniforms = torch.from_numpy(_uniforms(batch, text=text, settings=settings)).to(device)
-    chunks = model.chunks(
-        torch.from_numpy(input_ids).to(device), is_real_BT=torch.from_numpy(is_real).to(device)
-    )
-    for chunk, logits_RV in chunks:
+
+    def keep(chunk: slice, logits_RV: torch.Tensor) -> None:
         kept = keep_rows(
             logits_RV[:, : settings.num_valid_ids],
             next_ids_R=next_ids[chunk],
@@ -143,6 +148,10 @@ def _capture_batch(
             uniforms_RM=uniforms[chunk],
         )
         _store(kept, rows=rows[chunk], into=into)
+
+    model.visit(
+        torch.from_numpy(input_ids).to(device), is_real_BT=torch.from_numpy(is_real).to(device), keep=keep
+    )
 
 
 def _uniforms(batch: list[int], *, text: ShardText, settings: CaptureSettings) -> Array:

@@ -3,25 +3,31 @@
 Letters: `B` sequences, `T` positions, `H` hidden size, `R` rows that count, `V` rows of the output head.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-_MAX_CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 256 << 20}
-"""On a CPU the logits alone then take 32 MiB, the largest piece that glibc keeps for the next chunk."""
-_MIN_CHUNK_ROWS = 128
+from fusion.extraction.head_threads import HeadThreads
+
+_MAX_CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
+"""On a CPU, less than the 32 MiB up to which glibc keeps a piece of memory for the next chunk: larger ones go
+back to the system and are faulted in again page by page, which takes longer than the arithmetic."""
+_MIN_CHUNK_ROWS = {"cpu": 64, "cuda": 128}
 """Fewer would leave the output head's matrix product waiting for memory."""
-_MAX_PART_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
-"""What is made of a part of a chunk then stays in a CPU's caches, and in memory that malloc keeps: larger
-pieces go back to the system and are faulted in again page by page, which takes longer than the arithmetic."""
+
+Keep = Callable[[slice, Tensor], None]
 
 
 def default_rows_per_chunk(vocabulary_size: int, *, device: torch.device, sampled: bool) -> int:
-    """Rows whose logits are held at a time: fp32 and a copy; sampling needs two fp64 copies on top."""
-    bytes_per_row = vocabulary_size * (4 + 4 + (16 if sampled else 0))
-    return max(_MIN_CHUNK_ROWS, _MAX_CHUNK_BYTES[device.type] // bytes_per_row)
+    """Rows whose logits are held at a time, by each thread: in fp32, which a CPU reduces in place.
+
+    A GPU needs a copy; sampling needs two in fp64 on top.
+    """
+    bytes_per_logit = 4 if device.type == "cpu" else 8 + (16 if sampled else 0)
+    num_rows = _MAX_CHUNK_BYTES[device.type] // (vocabulary_size * bytes_per_logit)
+    return max(_MIN_CHUNK_ROWS[device.type], num_rows)
 
 
 class LogitRows:
@@ -34,20 +40,39 @@ class LogitRows:
     def __init__(self, model: PreTrainedModel, *, probe_ids: list[int], rows_per_chunk: int) -> None:
         self._model = model
         self._rows_per_chunk = rows_per_chunk
+        self._threads = HeadThreads(torch.get_num_threads() if model.device.type == "cpu" else 1)
         self.is_split = self._split_agrees(torch.tensor([probe_ids], device=model.device))
 
+    @property
+    def chunk_bytes(self) -> int:
+        """What all chunks take that are held at a time."""
+        vocabulary_size: int = self._model.config.vocab_size
+        bytes_per_logit = 4 if self._model.device.type == "cpu" else 8
+        return self._threads.num_threads * self._rows_per_chunk * vocabulary_size * bytes_per_logit
+
     @torch.inference_mode()
-    def chunks(self, input_ids_BT: Tensor, *, is_real_BT: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """(rows, logits [rows, V]) over the real positions, sequence by sequence.
+    def visit(self, input_ids_BT: Tensor, *, is_real_BT: Tensor, keep: Keep) -> None:
+        """Call `keep(rows, logits [rows, V])` for all real positions, counted sequence by sequence.
+
+        On a CPU several threads call it at once, each with rows of its own.
 
         Args:
             is_real_BT: bool; false at the padding, which is on the right.
         """
-        source_BTX = self._hidden(input_ids_BT) if self.is_split else self._logits(input_ids_BT)
-        source_RX = source_BTX[is_real_BT]
-        for start in range(0, len(source_RX), self._rows_per_chunk):
+        source_RX = self.run_backbone(input_ids_BT)[is_real_BT]
+
+        @torch.inference_mode()
+        def visit_from(start: int) -> None:
             chunk_RX = source_RX[start : start + self._rows_per_chunk]
-            yield from _parts(self._head(chunk_RX) if self.is_split else chunk_RX, first_row=start)
+            logits_RV = self._head(chunk_RX) if self.is_split else chunk_RX
+            keep(slice(start, start + len(chunk_RX)), logits_RV)
+
+        self._threads.run(visit_from, range(0, len(source_RX), self._rows_per_chunk))
+
+    @torch.inference_mode()
+    def run_backbone(self, input_ids_BT: Tensor) -> Tensor:
+        """What the chunks are made of: hidden states [B, T, H]; logits where the head is not split off."""
+        return self._hidden(input_ids_BT) if self.is_split else self._logits(input_ids_BT)
 
     @torch.inference_mode()
     def _split_agrees(self, probe_1T: Tensor) -> bool:
@@ -69,10 +94,3 @@ class LogitRows:
     def _logits(self, input_ids_BT: Tensor) -> Tensor:
         logits_BTV: Tensor = self._model(input_ids_BT, use_cache=False).logits
         return logits_BTV
-
-
-def _parts(logits_RV: Tensor, *, first_row: int) -> Iterator[tuple[slice, Tensor]]:
-    rows_per_part = max(1, _MAX_PART_BYTES[logits_RV.device.type] // logits_RV[0].nbytes)
-    for part_RV in logits_RV.split(rows_per_part):
-        yield slice(first_row, first_row + len(part_RV)), part_RV
-        first_row += len(part_RV)

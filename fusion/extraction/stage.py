@@ -15,14 +15,22 @@ from typing import Any
 import torch
 
 from fusion.errors import ModelUnusable
+from fusion.extraction.batch_budget import (
+    MAX_TOKENS,
+    MemoryMeter,
+    TokenBudget,
+    probe_forward_cost,
+    tokens_that_fit,
+)
 from fusion.extraction.capture_plan import CapturePlan, finished_meta, plan_capture
-from fusion.extraction.capturing import PaddingCount, TokenBudget, capture_shard
+from fusion.extraction.capturing import PaddingCount, capture_shard
 from fusion.extraction.logit_rows import LogitRows, default_rows_per_chunk
 from fusion.extraction.shard_text import ShardText, encode_shard
 from fusion.io.captures import Capture, shard_folder, write_capture
 from fusion.io.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from fusion.io.stage_inputs import StageInputs
 from fusion.io.windows import read_windows, windows_path
+from fusion.llms.device_memory import DeviceMemory
 from fusion.llms.loading import compute_dtype, load_model
 from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec
@@ -60,7 +68,7 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     tally.done_windows = sum(meta["num_windows"] for meta in finished.values())
     tally.num_tokens = sum(meta["num_rows"] for meta in finished.values())
     missing = [shard for shard in plan.shards if shard not in finished]
-    budget = TokenBudget(max_tokens=plan.max_tokens_per_batch)
+    budget = TokenBudget(max_tokens=plan.max_tokens_per_batch or MAX_TOKENS[plan.device.type])
     if missing:
         finished |= _capture_shards(plan, missing, out_dir, tally=tally, budget=budget, progress=progress)
     metas = [finished[shard] for shard in plan.shards]
@@ -85,6 +93,8 @@ def _capture_shards(
 ) -> dict[int, dict[str, Any]]:
     """Capture the shards; one is written while the next one is computed."""
     model = _load(plan)
+    if plan.max_tokens_per_batch is None:
+        fit_budget(budget, model, plan=plan, memory=DeviceMemory(plan.device))
     finished: dict[int, dict[str, Any]] = {}
     writing: Future[Path] | None = None
     with ThreadPoolExecutor(max_workers=1) as writer:
@@ -102,6 +112,19 @@ def _capture_shards(
         if writing is not None:
             progress.part_finished(writing.result())
     return finished
+
+
+def fit_budget(budget: TokenBudget, model: LogitRows, *, plan: CapturePlan, memory: MemoryMeter) -> None:
+    """Lower the budget to what a probe says that the free memory holds."""
+    cost = probe_forward_cost(model.run_backbone, meter=memory, device=plan.device, token_id=plan.start_id)
+    budget.limit(
+        tokens_that_fit(
+            cost,
+            longest=plan.max_tokens_per_window,
+            free_bytes=memory.free_bytes(),
+            reserved_bytes=model.chunk_bytes,
+        )
+    )
 
 
 def _write(folder: Path, capture: Capture, meta: dict[str, Any]) -> Path:

@@ -11,13 +11,13 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from transformers.utils import logging as transformers_logging
 
 from fusion.errors import ModelUnusable
+from fusion.llms.device_memory import is_out_of_memory
 from fusion.llms.sentencepiece_import import import_sentencepiece
 from fusion.spec import Dtype
 
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 _EXTRA_SPECIAL_TOKENS = ("extra_special_tokens", "additional_special_tokens")
 _GPT2_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 _TORCH_DTYPE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Json = dict[str, Any]
@@ -101,14 +101,13 @@ def compute_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
 
 
 def _is_fault_of_machine(error: Exception) -> bool:
-    """Whether memory or a disk failed; torch has no class for failed allocations on a CPU.
+    """Whether memory or a disk failed.
 
     What transformers finds wrong with a checkpoint it raises as OSError without a number.
     """
     if isinstance(error, OSError):
         return error.errno not in (None, errno.ENOENT)
-    message = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(words in message for words in _OUT_OF_MEMORY)
+    return is_out_of_memory(error)
 
 
 def _load_backend(folder: Path, *, config: Json) -> tuple[Tokenizer, dict[str, str]]:

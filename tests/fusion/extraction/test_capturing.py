@@ -1,6 +1,5 @@
 """A shard is captured the same way whatever the batching."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fusion.errors import CapacityError
-from fusion.extraction.capturing import CaptureSettings, PaddingCount, TokenBudget, capture_shard
-from fusion.extraction.logit_rows import LogitRows
+from fusion.extraction.batch_budget import TokenBudget
+from fusion.extraction.capturing import CaptureSettings, PaddingCount, _num_sequences, capture_shard
+from fusion.extraction.logit_rows import Keep, LogitRows
 from fusion.extraction.shard_text import ShardText, encode_shard
 from fusion.io.captures import NO_TOKEN, Capture
 from fusion.io.windows import Window
@@ -147,23 +147,35 @@ def test_nan_in_one_embedding_sets_aside_the_windows_that_read_it(tmp_path: Path
 class SmallDevice:
     """Logits of a real model on a device that holds only a few positions."""
 
-    def __init__(self, rows: LogitRows, *, max_positions: int) -> None:
+    def __init__(self, rows: LogitRows, *, max_positions: int, error: Exception | None = None) -> None:
         self._rows = rows
+        self._error = error or torch.OutOfMemoryError("out of memory")
         self._max_positions = max_positions
 
-    def chunks(self, input_ids_BT: Tensor, *, is_real_BT: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def visit(self, input_ids_BT: Tensor, *, is_real_BT: Tensor, keep: Keep) -> None:
         if input_ids_BT.numel() > self._max_positions:
-            raise torch.OutOfMemoryError("out of memory")
-        yield from self._rows.chunks(input_ids_BT, is_real_BT=is_real_BT)
+            raise self._error
+        self._rows.visit(input_ids_BT, is_real_BT=is_real_BT, keep=keep)
 
 
-def test_batches_shrink_until_they_fit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        MemoryError(),
+    ],
+)
+def test_batches_shrink_until_they_fit(tmp_path: Path, error: Exception) -> None:
     model, encoder, text = build(tmp_path, family="llama", tokenizer="llama_like")
     budget = TokenBudget(max_tokens=LARGE)
     longest = int(text.lengths.max())
 
     captured = capture(
-        text, SmallDevice(rows_of(model), max_positions=longest), size=encoder.size, budget=budget
+        text,
+        SmallDevice(rows_of(model), max_positions=longest, error=error),
+        size=encoder.size,
+        budget=budget,
     )
 
     expected = capture(text, rows_of(model), size=encoder.size)
@@ -191,6 +203,36 @@ def test_tail_samples_do_not_depend_on_where_a_window_lies(tmp_path: Path) -> No
         drawn = here.sample_ids[here.rows_of(window)]
         drawn_elsewhere = there.sample_ids[there.rows_of(len(WINDOWS) - 1 - window)]
         assert (drawn == drawn_elsewhere).mean() > 0.95
+
+
+def test_an_error_that_is_not_about_memory_is_not_swallowed(tmp_path: Path) -> None:
+    model, encoder, text = build(tmp_path, family="llama", tokenizer="llama_like")
+    broken = SmallDevice(rows_of(model), max_positions=3, error=RuntimeError("shapes do not match"))
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        capture(text, broken, size=encoder.size)
+
+
+def test_the_number_of_threads_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, encoder, text = build(tmp_path, family="llama", tokenizer="llama_like")
+    alone = capture(text, rows_of(model), size=encoder.size, samples=2)
+    monkeypatch.setattr("fusion.extraction.logit_rows.torch.get_num_threads", lambda: 3)
+
+    shared = capture(text, rows_of(model), size=encoder.size, samples=2)
+
+    np.testing.assert_array_equal(alone.top_ids, shared.top_ids)
+    np.testing.assert_array_equal(alone.next_logprobs, shared.next_logprobs)
+    np.testing.assert_array_equal(alone.sample_ids, shared.sample_ids)
+
+
+def test_a_batch_of_unlike_windows_is_padded_little() -> None:
+    lengths = np.array([100, 99, 98, 60, 59, 58, 10])
+
+    assert _num_sequences(lengths, max_tokens=1000) == 3
+    assert _num_sequences(lengths, max_tokens=250) == 2
+    # A batch far below the budget takes what is there.
+    assert _num_sequences(lengths, max_tokens=100_000) == 7
+    assert _num_sequences(lengths, max_tokens=1) == 1
 
 
 def test_lossy_windows_have_no_rows(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The stage `extract` as a whole: shards, resuming, figures."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from fusion.corpus.stage import run as prepare
 from fusion.errors import ModelUnusable
+from fusion.extraction.batch_budget import MAX_TOKENS
 from fusion.extraction.stage import run
 from fusion.io.captures import read_capture, shard_folder
 from fusion.io.manifest import read_manifest, verify_manifest
@@ -178,3 +180,28 @@ def test_the_target_is_captured_like_a_source(job: Job, tmp_path: Path) -> None:
 
     assert report.figures["dtype"] == ("bfloat16" if torch.cuda.is_available() else "float32")
     assert read_capture(shard_folder(tmp_path, 0)).top_ids.max() < 1500
+
+
+class CrampedMemory:
+    """A device with room for a few tokens; every token takes a kilobyte."""
+
+    def free_bytes(self) -> int:
+        return 300_000
+
+    def peak_bytes(self, work: Callable[[], object]) -> int:
+        work()
+        return 128 << 10
+
+
+def test_batches_are_as_large_as_the_free_memory_holds(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ample = job.extract(tmp_path / "ample").figures["max_tokens_per_batch"]
+    monkeypatch.setattr("fusion.extraction.stage.DeviceMemory", lambda device: CrampedMemory())
+
+    cramped = job.extract(tmp_path / "cramped").figures["max_tokens_per_batch"]
+
+    assert ample == MAX_TOKENS["cuda" if torch.cuda.is_available() else "cpu"]
+    assert cramped == job.spec.corpus.max_tokens_per_window
+    one, other = (read_capture(shard_folder(tmp_path / name, 0)) for name in ("ample", "cramped"))
+    np.testing.assert_allclose(one.next_logprobs, other.next_logprobs, atol=1e-4)
