@@ -18,6 +18,7 @@ NOWHERE = -1
 _MAX_DISTANCES = 1 << 20
 """Distances held at a time: they are read again at once, from the caches."""
 _FARTHEST = np.iinfo(np.int32).max
+_ALL_BYTES = [bytes([byte]) for byte in range(256)]
 
 
 def map_exact(
@@ -107,11 +108,12 @@ def map_byte_prefix(
         fallback: bool [target size]; ids that stand for a byte the tokenizer has no piece for (`<0x41>`); it
             does not emit them where a piece with the same bytes exists. A source token whose bytes a real
             piece begins with maps to none of them either, but nowhere: half of an `é` is no `<0xC3>` to a
-            tokenizer with an `é`.
+            tokenizer with an `é`. Without it every token maps to its longest prefix, and ids that spell all
+            bytes in order give way to other ids with the same bytes.
 
     Reference: byte-prefix marginalisation, https://arxiv.org/abs/2607.22334
     """
-    fallbacks = np.zeros(len(target_bytes), dtype=bool) if fallback is None else fallback
+    fallbacks = _bytes_in_order(target_bytes) if fallback is None else fallback
     ids: dict[bytes, int] = {}
     for wanted in (False, True):
         for index in np.flatnonzero(fallbacks == wanted).tolist():
@@ -119,12 +121,24 @@ def map_byte_prefix(
     ids.pop(b"", None)
     longest = max(map(len, ids), default=0)
     images = np.array([_longest_prefix(data, ids, longest) for data in source_bytes], dtype=np.int32)
+    if fallback is None:
+        return images
     real_pieces = sorted(target_bytes[index] for index in np.flatnonzero(~fallbacks).tolist())
     found = np.flatnonzero(images != NOWHERE)
     for index in found[fallbacks[images[found]]].tolist():
         if _begins_one_of(source_bytes[index], real_pieces):
             images[index] = NOWHERE
     return images
+
+
+def _bytes_in_order(target_bytes: Sequence[bytes]) -> Array:
+    """bool [target size]; the first run of ids that spells all bytes in order, as fallbacks do."""
+    found = np.zeros(len(target_bytes), dtype=bool)
+    for start, data in enumerate(target_bytes):
+        if data == _ALL_BYTES[0] and list(target_bytes[start : start + 256]) == _ALL_BYTES:
+            found[start : start + 256] = True
+            break
+    return found
 
 
 def _longest_prefix(data: bytes, ids: dict[bytes, int], longest: int) -> int:

@@ -89,7 +89,8 @@ def _byte_prefix_images(source: TextEncoder, target: TextEncoder, num_ids: int) 
     """int32 [3, V]; a set per `Context`.
 
     Most tokenizers with a dummy prefix add none to a text that begins with a space. There a marked piece of
-    the source stands for all its bytes; what begins without a space is met as at any other start.
+    the source stands for all its bytes; what begins without a space is met as at any other start. A source
+    without a dummy prefix says itself whether the text begins with a space, so for it all starts are one.
     """
     target_bytes = target.piece_bytes[:num_ids]
     fallback = np.array([_is_fallback(target, token_id) for token_id in range(num_ids)], dtype=bool)
@@ -110,6 +111,8 @@ def _byte_prefix_images(source: TextEncoder, target: TextEncoder, num_ids: int) 
     if spaced_start is images:
         begins_spaced = np.array([data.startswith(b" ") for data in source.piece_bytes], dtype=bool)
         spaced_start = np.where(begins_spaced, images, start)
+        if not _adds_prefix(source, "x"):
+            start = spaced_start
     return np.stack([images, start, spaced_start])
 
 

@@ -40,8 +40,13 @@ def share_out(scores_ST: Array, *, spec: BlendingSpec, speaker_names: Sequence[s
         logits_ST = np.where(heard_ST, rewards_ST / spec.temperature, -np.inf)
         highest_T = np.max(logits_ST, axis=0, initial=-np.inf)
         shares_ST = np.exp(logits_ST - np.where(np.isfinite(highest_T), highest_T, 0.0))
-    totals_T = shares_ST.sum(axis=0)
+    totals_T = sum_over_speakers(shares_ST)
     return np.asarray((shares_ST / np.where(totals_T > 0.0, totals_T, 1.0)).astype(np.float32))
+
+
+def sum_over_speakers(values_ST: Array) -> Array:
+    """[T]; sums that are the same to the last bit whatever order the speakers come in. [S, T]"""
+    return np.asarray(np.sort(values_ST, axis=0).sum(axis=0))
 
 
 def target_is_better(target_scores_T: Array, source_scores_ST: Array) -> Array:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from fusion.training.losses import (
-    MAX_LOG_MASS,
     NO_ID,
     LossSums,
     Objective,
     RowTargets,
     log1mexp,
     log_mass,
+    max_log_mass,
     row_entropy,
     target_masses,
     upcast,
@@ -164,14 +164,14 @@ def _divergence(
     scale_C, pull_CK = masses.s_N, masses.w_NK
     if objective.tail == "bucket":
         logprobs_CK = z_CK - lse_C.unsqueeze(-1)
-        log_mass_C = log_mass(logprobs_CK, targets.entry_ids_NK)
-        log_rest_C = log1mexp(log_mass_C.clamp(max=MAX_LOG_MASS))
+        log_mass_C = log_mass(logprobs_CK, masses.used_NK)
+        limit = max_log_mass(log_mass_C.dtype)
+        log_rest_C = log1mexp(log_mass_C.clamp(max=limit))
         loss_C = loss_C - masses.t_N * log_rest_C
         # Where the mass is clamped the bucket term is constant.
-        r_C = torch.where(log_mass_C <= MAX_LOG_MASS, masses.t_N * torch.exp(-log_rest_C), 0.0)
+        r_C = torch.where(log_mass_C <= limit, masses.t_N * torch.exp(-log_rest_C), 0.0)
         scale_C = scale_C - r_C * log_mass_C.exp()
-        used_CK = targets.entry_ids_NK != NO_ID
-        pull_CK = pull_CK - r_C.unsqueeze(-1) * logprobs_CK.exp() * used_CK
+        pull_CK = pull_CK - r_C.unsqueeze(-1) * logprobs_CK.exp() * masses.used_NK
     if objective.divergence == "kl":
         loss_C = loss_C - row_entropy(masses)
     return loss_C, scale_C, pull_CK

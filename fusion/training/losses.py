@@ -21,9 +21,6 @@ Divergence = Literal["ce", "kl"]
 NO_ID = -1
 """Marks a row without a label, and fills the unused places of a row's entries."""
 
-MAX_LOG_MASS = -1e-6
-"""Clamp of the log of the student's mass on the entries: beyond it fp32 cannot tell tail from rounding."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowTargets:
@@ -31,7 +28,7 @@ class RowTargets:
 
     label_ids_N: int64; the actual next token, `NO_ID` where none is known.
     entry_ids_NK: int64; kept ids, distinct within a row, `NO_ID` in unused places.
-    entry_weights_NK: floating; probabilities in linear space, 0 in unused places.
+    entry_weights_NK: floating; probabilities in linear space, 0 in unused places, whatever their id.
     tails_N: floating; mass outside the entries.
     """
 
@@ -85,8 +82,12 @@ class LossSums:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetMasses:
-    """Weights under a tail rule: w_NK on the entries, their sum s_N, and the mass t_N of the bucket."""
+    """Weights under a tail rule: w_NK on the entries, their sum s_N, and the mass t_N of the bucket.
 
+    used_NK: bool; places that hold an entry.
+    """
+
+    used_NK: Tensor
     w_NK: Tensor
     s_N: Tensor
     t_N: Tensor
@@ -100,20 +101,16 @@ def target_masses(
     `renormalise` divides by the kept mass. `bucket` keeps the rest as one more outcome (`tails`, or 1 - s
     where not given). `sampled` takes the weights as they are: samples among them stand for the tail.
     """
-    w_NK = target_weights * (target_ids != NO_ID)
-    s_N = w_NK.sum(dim=-1)
+    used_NK = (target_ids != NO_ID) & (target_weights > 0)
+    w_NK = target_weights * used_NK
+    s_N, t_N = w_NK.sum(dim=-1), torch.zeros_like(w_NK[..., 0])
     if tail == "renormalise":
         w_NK = w_NK / torch.where(s_N > 0, s_N, 1.0).unsqueeze(-1)
-        return TargetMasses(w_NK=w_NK, s_N=(s_N > 0).to(w_NK.dtype), t_N=torch.zeros_like(s_N))
-    if tail == "sampled":
-        return TargetMasses(w_NK=w_NK, s_N=s_N, t_N=torch.zeros_like(s_N))
-    rest_N = (1.0 - s_N).clamp(min=0.0) if tails is None else tails.to(s_N.dtype)
-    return TargetMasses(w_NK=w_NK, s_N=s_N, t_N=torch.where(has_entries(target_ids), rest_N, 0.0))
-
-
-def has_entries(target_ids: Tensor) -> Tensor:
-    """bool [..]; rows a source speaks for."""
-    return (target_ids != NO_ID).any(dim=-1)
+        s_N = (s_N > 0).to(w_NK.dtype)
+    elif tail == "bucket":
+        rest_N = (1.0 - s_N).clamp(min=0.0) if tails is None else tails.to(s_N.dtype)
+        t_N = torch.where(used_NK.any(dim=-1), rest_N, 0.0)
+    return TargetMasses(used_NK=used_NK, w_NK=w_NK, s_N=s_N, t_N=t_N)
 
 
 def row_entropy(masses: TargetMasses) -> Tensor:
@@ -138,15 +135,15 @@ def sparse_cross_entropy(
     target_ids: Tensor,
     target_weights: Tensor,
     *,
-    tail: Tail,
+    tail: Tail = "bucket",
     tails: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of every row of `logits` against a sparse target row, in nats.
 
     Args:
-        logits: [N, V]; half precision is computed in fp32.
-        target_ids: [N, K]; distinct within a row, `NO_ID` in unused places. A row with none has loss 0.
-        target_weights: [N, K]; probabilities in linear space.
+        logits: [N, V], or with any other leading dimensions; half precision is computed in fp32.
+        target_ids: [N, K]; distinct within a row. A row without entries has loss 0.
+        target_weights: [N, K]; probabilities in linear space. A place with id `NO_ID` or weight 0 is unused.
         tail: what becomes of the mass outside the entries, see `target_masses`.
         tails: [N]; that mass, for `bucket`.
 
@@ -158,11 +155,11 @@ def sparse_cross_entropy(
     z_NV = upcast(logits)
     masses = target_masses(target_ids, target_weights.to(z_NV.dtype), tail=tail, tails=tails)
     lse_N = torch.logsumexp(z_NV, dim=-1)
-    z_NK = z_NV.gather(-1, target_ids.clamp(min=0))
+    z_NK = z_NV.gather(-1, target_ids.clamp(min=0).long())
     loss_N = masses.s_N * lse_N - (masses.w_NK * z_NK).sum(dim=-1)
     if tail == "bucket":
-        log_mass_N = log_mass(z_NK - lse_N.unsqueeze(-1), target_ids)
-        loss_N = loss_N - masses.t_N * log1mexp(log_mass_N.clamp(max=MAX_LOG_MASS))
+        log_mass_N = log_mass(z_NK - lse_N.unsqueeze(-1), masses.used_NK)
+        loss_N = loss_N - masses.t_N * log1mexp(log_mass_N.clamp(max=max_log_mass(log_mass_N.dtype)))
     return loss_N
 
 
@@ -171,7 +168,7 @@ def sparse_kl_divergence(
     target_ids: Tensor,
     target_weights: Tensor,
     *,
-    tail: Tail,
+    tail: Tail = "bucket",
     tails: Tensor | None = None,
 ) -> Tensor:
     """KL(target row || softmax(logits)) in nats: cross-entropy minus the row's entropy, 0 for equal inputs.
@@ -209,10 +206,15 @@ def fusion_loss(logits: Tensor, targets: RowTargets, *, objective: Objective) ->
     return LossSums(total=total, clm=clm.detach(), fusion=fusion.detach())
 
 
-def log_mass(logprobs_NK: Tensor, target_ids: Tensor) -> Tensor:
-    """Log of the student's mass on the kept entries; -inf where a row has none. [N, K] -> [N]"""
+def log_mass(logprobs_NK: Tensor, used_NK: Tensor) -> Tensor:
+    """Log of the student's mass on the kept entries; next to nothing where a row has none. [N, K] -> [N]"""
     # A finite stand-in for log 0: logsumexp over nothing but -inf has a NaN gradient.
-    return torch.logsumexp(logprobs_NK.masked_fill(target_ids == NO_ID, -1e4), dim=-1)
+    return torch.logsumexp(logprobs_NK.masked_fill(~used_NK, -1e4), dim=-1)
+
+
+def max_log_mass(dtype: torch.dtype) -> float:
+    """Clamp of the log of the student's mass on the entries: beyond it a tail is nothing but rounding."""
+    return -8.0 * torch.finfo(dtype).eps
 
 
 def upcast(logits: Tensor) -> Tensor:

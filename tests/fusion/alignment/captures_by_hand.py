@@ -73,8 +73,9 @@ def capture_of(
     top_k: int,
     num_samples: int = 0,
     rng: np.random.Generator | None = None,
+    dtype: type[np.floating[Any]] = np.float16,
 ) -> Capture:
-    """The capture of given distributions [N, V]."""
+    """The capture of given distributions [N, V]; half precision as on disk, unless told otherwise."""
     num_rows, size = probabilities.shape
     order = np.argsort(-probabilities, axis=1, kind="stable")
     top = order[:, :top_k]
@@ -95,8 +96,8 @@ def capture_of(
             next_ids=np.asarray(next_ids, dtype=np.int32),
             next_logprobs=np.where(known, np.log(next_weights), np.nan).astype(np.float32),
             top_ids=top.astype(smallest_id_dtype(size)),
-            top_logprobs=np.log(top_weights).astype(np.float16),
-            tail_logprobs=np.log(tails).astype(np.float16),
+            top_logprobs=np.log(top_weights).astype(dtype),
+            tail_logprobs=np.log(tails).astype(dtype),
             sample_ids=samples.astype(smallest_id_dtype(size)),
         )
 
