@@ -27,7 +27,7 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], list[str]]] = [
 MARKS = {"source_mark": "Ġ", "target_mark": "▁"}
 
 
-@pytest.mark.parametrize(("function", "subjects", "keywords"), SIGNATURES, ids=lambda each: str(each))
+@pytest.mark.parametrize(("function", "subjects", "keywords"), SIGNATURES, ids=str)
 def test_parameters_are_those_agreed_upon(
     function: Callable[..., Any], subjects: list[str], keywords: list[str]
 ) -> None:

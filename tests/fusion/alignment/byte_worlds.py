@@ -25,7 +25,7 @@ Row = dict[int, float]
 
 @dataclass(frozen=True, slots=True)
 class ByteModel:
-    """An order-2 Markov model over `ALPHABET` that may end a text after any letter and must at `max_length`."""
+    """An order-2 Markov model over `ALPHABET`; a text may end after any letter and must at `max_length`."""
 
     seed: int
     max_length: int
@@ -75,7 +75,7 @@ def _bpe(letters: list[str], merges: Sequence[tuple[str, str]]) -> Tokenizer:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A document as a tokenizer reads it: its canonical tokens with EOS, and the bytes read after 0, 1, ..."""
+    """A document in tokens, EOS the last of them, and the bytes read after each number of tokens."""
 
     ids: Prefix
     ends: tuple[int, ...]

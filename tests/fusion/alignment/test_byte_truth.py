@@ -179,7 +179,7 @@ class World:
 
 
 def distance(found: Row, true: Row) -> float:
-    """Total variation; of rows that do not add to 1 the greater of what is too much and what is too little."""
+    """Total variation; of rows that do not add to 1, the greater of what is too much and too little."""
     excess = [found.get(each, 0.0) - true.get(each, 0.0) for each in found.keys() | true.keys()]
     return max(sum(each for each in excess if each > 0), -sum(each for each in excess if each < 0))
 
