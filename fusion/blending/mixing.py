@@ -123,7 +123,7 @@ def _mix(
             out_tails[row] = tails_ST[alone, row]
             out_starts[row + 1] = end
             continue
-        tail = 0
+        tail = np.int64(0)
         for speaker in range(num_speakers):
             units = shares_ST[speaker, row] * _FIXED_POINT
             if units == 0.0:
