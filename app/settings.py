@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     """Object store: `file:///...`, `s3://bucket/prefix` and others; a folder in `data_dir` when not given."""
     allowed_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders from which a spec may read models and corpora; separated like PATH."""
+    capture_cache_dir: Path = Path()
+    """Where a worker keeps captures for later jobs of a project; a folder in `data_dir` when not given.
+    One on a shared file system serves several machines."""
+    max_capture_cache_bytes: Annotated[int, Field(ge=0)] = 50_000_000_000
+    """Beyond it, or beyond half of the free disk, the captures unused for longest go; 0 keeps none."""
     key_pepper_file: Path = Path()
     """Secret that API keys are hashed with; made in `data_dir` when not given."""
     key_pepper: SecretStr | None = None
@@ -90,6 +95,7 @@ class Settings(BaseSettings):
             "data_dir": data_dir,
             "database_url": data.get("database_url") or f"sqlite:///{data_dir / 'fusion.db'}",
             "storage_url": data.get("storage_url") or (data_dir / "storage").as_uri(),
+            "capture_cache_dir": data.get("capture_cache_dir") or data_dir / "capture_cache",
             "key_pepper_file": data.get("key_pepper_file") or data_dir / "secrets" / "key_pepper",
         }
 

@@ -69,11 +69,11 @@ class Workbench:
     @cached_property
     def windows(self) -> list[Window]:
         """The corpus in windows that every tokenizer reads within the limit, start and end token included."""
-        max_tokens = self.sizes.max_tokens_per_window - 2
-        readers = [Reader(encoder=self.encoders[name], max_tokens=max_tokens) for name in NAMES]
+        max_tokens = self.sizes.max_tokens_per_window
+        readers = [Reader(encoder=self.encoders[name], max_tokens=max_tokens - 2) for name in NAMES]
         windows = []
         for number, line in enumerate(self.materials.corpus.read_text(encoding="utf-8").splitlines()):
-            cuts = list(cut_document(json.loads(line)["text"], readers=readers))
+            cuts = list(cut_document(json.loads(line)["text"], readers=readers, max_tokens=max_tokens))
             windows += [
                 Window(document=number, domain="code", text=cut.text, ends_document=cut is cuts[-1])
                 for cut in cuts

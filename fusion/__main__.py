@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fusion.cache_commands import CACHE_VARIABLE, DEFAULT_CACHE_TEXT, cache_app, default_cache
 from fusion.errors import FusionError
 from fusion.spec import spec_schema
 from fusion.spec_text import load_spec
 
 app = typer.Typer(help="Knowledge fusion of language models, without the service.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 
 SpecPath = Annotated[Path, typer.Argument(help="Fusion spec, YAML or JSON.")]
 
@@ -22,6 +24,15 @@ def run(
     spec_path: SpecPath,
     out: Annotated[Path, typer.Option(help="Folder of this run; the same folder continues a run.")],
     *,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Capture cache that runs share.", envvar=CACHE_VARIABLE, show_default=DEFAULT_CACHE_TEXT
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither read nor write a capture cache.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Run a whole job on this machine and print where the model is."""
@@ -31,7 +42,12 @@ def run(
 
     spec = load_spec(spec_path)
     with Bars(Console(stderr=True)) as bars:
-        result = run_local(spec, out, progress_of=bars.step)
+        result = run_local(
+            spec,
+            out,
+            progress_of=bars.step,
+            capture_cache=None if no_cache else cache or default_cache(),
+        )
     if as_json:
         print_json({"model": str(result.model), "report": str(result.report), "figures": result.figures})
         return

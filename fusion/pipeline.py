@@ -55,10 +55,13 @@ class LocalRun:
 ProgressOfStep = Callable[[PlannedStep], AbstractContextManager[Progress]]
 
 
-def run_local(spec: FusionSpec, out_dir: Path, *, progress_of: ProgressOfStep) -> LocalRun:
+def run_local(
+    spec: FusionSpec, out_dir: Path, *, progress_of: ProgressOfStep, capture_cache: Path | None = None
+) -> LocalRun:
     """Run every step of a job in order, in this process.
 
-    Called again with the same folder and spec it continues where it stopped.
+    Called again with the same folder and spec it continues where it stopped. Captures are shared with other
+    runs that are given the same `capture_cache`.
 
     Raises:
         SpecInvalid: the folder belongs to another spec, is in use, or the spec needs the service.
@@ -70,7 +73,9 @@ def run_local(spec: FusionSpec, out_dir: Path, *, progress_of: ProgressOfStep) -
         figures = {}
         for step in plan_steps(spec):
             with progress_of(step) as progress:
-                figures[step.name] = _run_step(spec, step, out_dir, progress=progress)
+                figures[step.name] = _run_step(
+                    spec, step, out_dir, capture_cache=capture_cache, progress=progress
+                )
         model = _link_model(out_dir)
     return LocalRun(model=model, report=step_folder(out_dir, "evaluate") / "report.json", figures=figures)
 
@@ -80,7 +85,9 @@ def step_folder(out_dir: Path, step_name: str) -> Path:
     return out_dir / "steps" / step_name
 
 
-def _run_step(spec: FusionSpec, step: PlannedStep, out_dir: Path, *, progress: Progress) -> dict[str, Any]:
+def _run_step(
+    spec: FusionSpec, step: PlannedStep, out_dir: Path, *, capture_cache: Path | None, progress: Progress
+) -> dict[str, Any]:
     folder = step_folder(out_dir, step.name)
     figures_path = out_dir / "figures" / f"{step.name}.json"
     if is_complete(folder) and figures_path.is_file():
@@ -88,7 +95,9 @@ def _run_step(spec: FusionSpec, step: PlannedStep, out_dir: Path, *, progress: P
         figures: dict[str, Any] = read_json(figures_path)
         return figures
     inputs = StageInputs(
-        subject=step.subject, steps={name: step_folder(out_dir, name) for name in step.needs}
+        subject=step.subject,
+        steps={name: step_folder(out_dir, name) for name in step.needs},
+        capture_cache=capture_cache,
     )
     report = run_stage(step.stage, spec, inputs, folder, progress=progress)
     figures_path.parent.mkdir(exist_ok=True)

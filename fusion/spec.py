@@ -126,7 +126,8 @@ class CorpusSpec(SpecModel):
     domain_field: str | None = None
     """Field whose value labels the document, so that results are reported per domain."""
     max_tokens_per_window: Annotated[int, Field(ge=8)] = 2048
-    """Documents are cut into windows of at most this many tokens of **every** tokenizer in the job."""
+    """Documents are cut into windows of at most this many tokens of **every** tokenizer in the job. The
+    text and this number decide where; a tokenizer has a say only where a window is too long for it."""
     windows_per_shard: Annotated[int, Field(ge=1)] = 1024
     """Unit of resumable work in extract and align."""
     held_out_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05

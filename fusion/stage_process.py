@@ -75,14 +75,22 @@ class EventPipe:
 def read_request(path: Path) -> StageRequest:
     """Read the supervisor's request file."""
     data = read_json(path)
-    folders = {
+    folders: dict[str, dict[str, Path]] = {
         name: {key: Path(value) for key, value in data["inputs"][name].items()}
         for name in ("steps", "files", "models")
     }
+    cache = data["inputs"].get("capture_cache")
+    inputs = StageInputs(
+        subject=data["subject"],
+        steps=folders["steps"],
+        files=folders["files"],
+        models=folders["models"],
+        capture_cache=None if cache is None else Path(cache),
+    )
     return StageRequest(
         stage=data["stage"],
         spec=FusionSpec.model_validate(data["spec"]),
-        inputs=StageInputs(subject=data["subject"], **folders),
+        inputs=inputs,
         out_dir=Path(data["out_dir"]),
     )
 

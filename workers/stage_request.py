@@ -17,6 +17,7 @@ from app.jobs.spec_checks import path_problems
 from app.logs import get_logger
 from fusion.errors import InfrastructureError, SpecInvalid
 from fusion.spec import FusionSpec
+from workers.capture_cache import capture_cache_of
 from workers.worker import Worker
 from workers.workspace import Workspace
 
@@ -43,6 +44,7 @@ def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> 
             model_id: _fetch(worker, artifact_id, into=workspace.inputs / "models" / model_id)
             for model_id, artifact_id in models.items()
         },
+        "capture_cache": capture_cache_of(worker, step),
     }
     _restore_parts(worker, step, out=workspace.out)
     request = {

@@ -20,6 +20,7 @@ from app.jobs.service import ClaimedStep
 from app.logs import get_logger
 from fusion.errors import CapacityError, FusionError, InfrastructureError, InternalError
 from fusion.io.manifest import write_manifest
+from workers.capture_cache import keep_within_limit
 from workers.child_process import started
 from workers.lease import Lease
 from workers.parts import PartPublisher, publish_for
@@ -124,6 +125,8 @@ def _run_stage(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease
             return Stop.LOST if parts.is_lost else _wanted(worker, lease)
 
         outcome = supervise(child, recorder, wanted=wanted, log=workspace.log)
+        if step.stage == "extract":
+            keep_within_limit(worker)
         if not (isinstance(outcome, Stopped) and outcome.stop is Stop.LOST):
             recorder.flush(now=True)
         return outcome

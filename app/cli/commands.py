@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.cli.download_command import download
-from app.cli.engine_commands import run, schema, validate
+from app.cli.engine_commands import cache, run, schema, validate
 from app.cli.job_commands import cancel, list_jobs, retry, show, submit, watch
 from app.cli.key_commands import key_app
 from app.cli.output import ExitCode, print_error
@@ -32,6 +32,10 @@ app.command()(cancel)
 app.command()(retry)
 app.command()(download)
 app.command()(run)
+# The engine's own command, help included: what follows `cache` is handed on as it is.
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)(cache)
 app.command()(validate)
 app.command()(schema)
 

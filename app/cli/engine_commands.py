@@ -1,4 +1,4 @@
-"""Commands that need no service: run, validate, schema."""
+"""Commands that need no service: run, cache, validate, schema."""
 
 import os
 import sys
@@ -17,12 +17,28 @@ def run(
     spec: SpecArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder of this run; the same folder continues a run.")],
     *,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache", help="Capture cache that runs share; FUSION_CACHE_DIR or the user's if not given."
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither read nor write a capture cache.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole job on this machine, without a service."""
     arguments = [sys.executable, "-m", "fusion", "run", str(spec), "--out", str(out)]
+    arguments += [] if cache is None else ["--cache", str(cache)]
+    arguments += ["--no-cache"] if no_cache else []
     # The engine needs torch, which this process must not load: it takes this process over instead.
     os.execv(sys.executable, [*arguments, "--json"] if as_json else arguments)
+
+
+def cache(context: typer.Context) -> None:
+    """The capture cache: list, verify, prune."""
+    os.execv(sys.executable, [sys.executable, "-m", "fusion", "cache", *context.args])
 
 
 def validate(

@@ -97,7 +97,9 @@ def _write_windows(
     losses = {model.name: LossCount(encoder=model.encoder) for model in models}
     num_tokens = 0
     for number, document in enumerate(iter_documents(spec.corpus, files=inputs.files)):
-        cuts = list(cut_document(document.text, readers=readers))
+        cuts = list(
+            cut_document(document.text, readers=readers, max_tokens=spec.corpus.max_tokens_per_window)
+        )
         for index, model in enumerate(models):
             losses[model.name].add(document, cuts, reader=index)
             for cut in cuts:

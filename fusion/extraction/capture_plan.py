@@ -15,6 +15,7 @@ import torch
 from fusion.errors import InfrastructureError, InternalError
 from fusion.extraction.capturing import CaptureSettings
 from fusion.io.atomic import read_json
+from fusion.io.capture_cache import space_digest
 from fusion.io.captures import CAPTURE_KIND, shard_folder
 from fusion.io.manifest import file_sha256, read_manifest
 from fusion.io.stage_inputs import StageInputs
@@ -27,7 +28,12 @@ from fusion.spec import Dtype, FusionSpec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CapturePlan:
-    """One model and the shards it reads. `digests`: per shard, of all that its capture is a function of."""
+    """One model and the shards it reads.
+
+    digests: per shard, of all that its capture is a function of.
+    model_digest: of the checkpoint that `prepare` saw.
+    space: digest of all but the text that a window's capture is a function of.
+    """
 
     name: str
     pointer: str
@@ -42,6 +48,13 @@ class CapturePlan:
     prepared: Path
     shards: list[int]
     digests: dict[int, str]
+    model_digest: str
+    space: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the cache tells people of these captures."""
+        return {"model": self.folder.name, "model_digest": self.model_digest, **asdict(self.settings)}
 
 
 def plan_capture(spec: FusionSpec, inputs: StageInputs) -> CapturePlan:
@@ -79,6 +92,8 @@ def plan_capture(spec: FusionSpec, inputs: StageInputs) -> CapturePlan:
             shard: _digest(model["digest"], _shard_sha256(prepared, shard), precision, asdict(settings))
             for shard in shards
         },
+        model_digest=model["digest"],
+        space=_space(model["digest"], precision=precision, settings=settings),
     )
 
 
@@ -90,6 +105,12 @@ def _settings(spec: FusionSpec, *, num_valid_ids: int) -> CaptureSettings:
         num_tail_samples=kept.num_tail_samples,
         seed=spec.seed,
     )
+
+
+def _space(model_digest: str, *, precision: str, settings: CaptureSettings) -> str:
+    """The seed counts only where something is drawn."""
+    facts = asdict(settings) | {"seed": settings.seed if settings.num_tail_samples else None}
+    return space_digest(model=model_digest, precision=precision, **facts)
 
 
 def _shard_sha256(prepared: Path, shard: int) -> str:

@@ -8,54 +8,36 @@ import resource
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fusion.errors import ModelUnusable
-from fusion.extraction.batch_budget import (
-    MAX_TOKENS,
-    MemoryMeter,
-    TokenBudget,
-    probe_forward_cost,
-    tokens_that_fit,
-)
+from fusion.extraction.batch_budget import MAX_TOKENS, TokenBudget
 from fusion.extraction.capture_plan import CapturePlan, finished_meta, plan_capture
-from fusion.extraction.capturing import PaddingCount, capture_shard
-from fusion.extraction.logit_rows import LogitRows, default_rows_per_chunk
-from fusion.extraction.shard_text import ShardText, encode_shard
-from fusion.io.captures import Capture, shard_folder, write_capture
+from fusion.extraction.model_run import ModelRun, Tally
+from fusion.extraction.window_store import WindowStore
+from fusion.io.capture_cache import window_key
+from fusion.io.captures import Capture, join_captures, shard_folder, window_of, write_capture
 from fusion.io.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from fusion.io.stage_inputs import StageInputs
-from fusion.io.windows import read_windows, windows_path
-from fusion.llms.device_memory import DeviceMemory
-from fusion.llms.loading import compute_dtype, load_model
+from fusion.io.windows import Window, read_windows, windows_path
+from fusion.llms.loading import compute_dtype
 from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec
 
 CAPTURES_KIND = "captures"
-_PROBE_TOKENS = 8
-
-
-@dataclass(kw_only=True, slots=True)
-class Tally:
-    """Sums over the shards, those of earlier attempts included, and the time of this one."""
-
-    num_windows: int
-    done_windows: int = 0
-    num_tokens: int = 0
-    num_new_tokens: int = 0
-    padding: PaddingCount = field(default_factory=PaddingCount)
-    started: float = field(default_factory=time.monotonic)
 
 
 def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progress) -> StageReport:
-    """Write one capture per training shard; shards that an earlier attempt finished are kept as they are.
+    """Write one capture per training shard; shards that an earlier attempt finished are kept as they are, and
+    windows that the capture cache holds are taken from there.
 
     Raises:
-        ModelUnusable: the model cannot be loaded, or none of its rows is finite.
+        ModelUnusable: the model cannot be loaded or was changed, or none of its rows is finite.
         CapacityError: one window alone exceeds the device's memory.
     """
     plan = plan_capture(spec, inputs)
@@ -66,11 +48,16 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     }
     tally = Tally(num_windows=_count_windows(plan))
     tally.done_windows = sum(meta["num_windows"] for meta in finished.values())
-    tally.num_tokens = sum(meta["num_rows"] for meta in finished.values())
+    tally.num_tokens = tally.num_reused_tokens = sum(meta["num_rows"] for meta in finished.values())
     missing = [shard for shard in plan.shards if shard not in finished]
     budget = TokenBudget(max_tokens=plan.max_tokens_per_batch or MAX_TOKENS[plan.device.type])
     if missing:
-        finished |= _capture_shards(plan, missing, out_dir, tally=tally, budget=budget, progress=progress)
+        store = WindowStore(inputs.capture_cache, space=plan.space, facts=plan.facts, progress=progress)
+        for shard in finished:
+            store.adopt_shard(out_dir, shard, keys=_keys(plan, _read_windows(plan, shard)))
+        finished |= _capture_shards(
+            plan, missing, out_dir, store=store, tally=tally, budget=budget, progress=progress
+        )
     metas = [finished[shard] for shard in plan.shards]
     _require_finite_rows(plan, metas, progress=progress)
     manifest = _write_root(plan, out_dir, metas)
@@ -87,105 +74,76 @@ def _capture_shards(
     shards: Iterable[int],
     out_dir: Path,
     *,
+    store: WindowStore,
     tally: Tally,
     budget: TokenBudget,
     progress: Progress,
 ) -> dict[int, dict[str, Any]]:
     """Capture the shards; one is written while the next one is computed."""
-    model = _load(plan)
-    if plan.max_tokens_per_batch is None:
-        fit_budget(budget, model, plan=plan, memory=DeviceMemory(plan.device))
+    model = ModelRun(plan, tally=tally, budget=budget, progress=progress)
     finished: dict[int, dict[str, Any]] = {}
     writing: Future[Path] | None = None
     with ThreadPoolExecutor(max_workers=1) as writer:
         for shard in shards:
-            text = encode_shard(
-                read_windows(windows_path(plan.prepared, "train", shard)),
-                encoder=plan.encoder,
-                start_id=plan.start_id,
-            )
-            capture = _capture(plan, text, model=model, tally=tally, budget=budget, progress=progress)
+            windows = _read_windows(plan, shard)
+            capture, fresh = _assemble(plan, windows, store=store, model=model)
             if writing is not None:
                 progress.part_finished(writing.result())
-            finished[shard] = _meta(plan, shard, capture=capture, text=text)
-            writing = writer.submit(_write, shard_folder(out_dir, shard), capture, finished[shard])
+            store.announce(fresh)
+            finished[shard] = _meta(plan, shard, capture=capture)
+            writing = writer.submit(
+                _write, shard_folder(out_dir, shard), capture, finished[shard], fresh=fresh, store=store
+            )
         if writing is not None:
             progress.part_finished(writing.result())
     return finished
 
 
-def fit_budget(budget: TokenBudget, model: LogitRows, *, plan: CapturePlan, memory: MemoryMeter) -> None:
-    """Lower the budget to what a probe says that the free memory holds."""
-    cost = probe_forward_cost(model.run_backbone, meter=memory, device=plan.device, token_id=plan.start_id)
-    budget.limit(
-        tokens_that_fit(
-            cost,
-            longest=plan.max_tokens_per_window,
-            free_bytes=memory.free_bytes(),
-            reserved_bytes=model.chunk_bytes,
-        )
-    )
+def _assemble(
+    plan: CapturePlan, windows: list[Window], *, store: WindowStore, model: ModelRun
+) -> tuple[Capture, dict[bytes, Capture]]:
+    """The capture of a shard, and by key those of its windows that the model was run over."""
+    keys = _keys(plan, windows)
+    found = store.find(keys)
+    missing = {key: window for key, window in zip(keys, windows, strict=True) if key not in found}
+    fresh: dict[bytes, Capture] = {}
+    if missing:
+        captured = model.capture(list(missing.values()))
+        fresh = {key: window_of(captured, number) for number, key in enumerate(missing)}
+        if len(fresh) == len(windows):
+            return captured, fresh
+    capture = join_captures([found[key] if key in found else fresh[key] for key in keys])
+    num_fresh_rows = sum(window.num_rows for window in fresh.values())
+    model.skip(num_windows=len(windows) - len(fresh), num_rows=capture.num_rows - num_fresh_rows)
+    return capture, fresh
 
 
-def _write(folder: Path, capture: Capture, meta: dict[str, Any]) -> Path:
+def _write(
+    folder: Path, capture: Capture, meta: dict[str, Any], *, fresh: dict[bytes, Capture], store: WindowStore
+) -> Path:
     write_capture(folder, capture, meta=meta)
+    store.write(fresh)
     return folder
 
 
-def _load(plan: CapturePlan) -> LogitRows:
-    model = load_model(plan.folder, dtype=plan.dtype, device=plan.device)
-    return LogitRows(
-        model,
-        probe_ids=[plan.start_id] * _PROBE_TOKENS,
-        rows_per_chunk=default_rows_per_chunk(
-            model.config.vocab_size, device=plan.device, sampled=plan.settings.num_tail_samples > 0
-        ),
-    )
+def _read_windows(plan: CapturePlan, shard: int) -> list[Window]:
+    return read_windows(windows_path(plan.prepared, "train", shard))
 
 
-def _capture(
-    plan: CapturePlan,
-    text: ShardText,
-    *,
-    model: LogitRows,
-    tally: Tally,
-    budget: TokenBudget,
-    progress: Progress,
-) -> Capture:
-    def on_batch(num_windows: int, num_rows: int) -> None:
-        tally.done_windows += num_windows
-        tally.num_tokens += num_rows
-        tally.num_new_tokens += num_rows
-        progress.update(tally.done_windows, tally.num_windows, unit="windows", tokens=tally.num_tokens)
-
-    halvings = budget.num_halvings
-    capture = capture_shard(
-        text,
-        model=model,
-        device=plan.device,
-        settings=plan.settings,
-        budget=budget,
-        padding=tally.padding,
-        on_batch=on_batch,
-    )
-    if budget.num_halvings > halvings:
-        progress.note(
-            f"out of device memory: batches of at most {budget.max_tokens} tokens from now on",
-            max_tokens_per_batch=budget.max_tokens,
-        )
-    tally.done_windows += text.num_lossy_windows
-    return capture
+def _keys(plan: CapturePlan, windows: Iterable[Window]) -> list[bytes]:
+    return [window_key(plan.space, window) for window in windows]
 
 
-def _meta(plan: CapturePlan, shard: int, *, capture: Capture, text: ShardText) -> dict[str, Any]:
+def _meta(plan: CapturePlan, shard: int, *, capture: Capture) -> dict[str, Any]:
+    is_lossy = np.diff(capture.window_starts) == 0
     return {
         "model": plan.name,
         "digest": plan.digests[shard],
         "num_windows": capture.num_windows,
         "num_rows": capture.num_rows,
-        "num_text_bytes": int(sum(capture.ends[capture.window_starts[1:][text.lengths > 0] - 1], start=0)),
+        "num_text_bytes": int(capture.ends[capture.window_starts[1:][~is_lossy] - 1].sum(dtype=np.int64)),
         "num_quarantined_rows": int(capture.quarantined.sum()),
-        "num_lossy_windows": text.num_lossy_windows,
+        "num_lossy_windows": int(is_lossy.sum()),
     }
 
 
@@ -227,7 +185,8 @@ def _figures(plan: CapturePlan, *, manifest: Manifest, tally: Tally, budget: Tok
         "tokens": num_rows,
         "seconds": seconds,
         "tokens_per_second": tally.num_new_tokens / seconds if seconds else 0.0,
-        "reused_tokens": num_rows - tally.num_new_tokens,
+        "reused_tokens": tally.num_reused_tokens,
+        "cached_tokens": tally.num_cached_tokens,
         "quarantined_rows": manifest.meta["num_quarantined_rows"],
         "lossy_windows": manifest.meta["num_lossy_windows"],
         "bytes_per_token": manifest.num_bytes / num_rows if num_rows else 0.0,

@@ -6,6 +6,7 @@ it consumes no bytes), then the tokens of the text. Row i is the prediction of t
 window that ends its document predicts EOS; that of another window predicts nothing known.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,24 @@ class Capture:
     def quarantined(self) -> Array:
         """bool [N]; rows whose logits were not finite."""
         return np.asarray(np.isnan(self.top_logprobs[:, 0]))
+
+
+def window_of(capture: Capture, window: int) -> Capture:
+    """One window of a capture, as a capture of its own that shares the memory."""
+    rows = capture.rows_of(window)
+    arrays = {name: getattr(capture, name)[rows] for name in Capture.__slots__ if name != "window_starts"}
+    return Capture(window_starts=np.array([0, rows.stop - rows.start], dtype=np.int64), **arrays)
+
+
+def join_captures(captures: Sequence[Capture]) -> Capture:
+    """At least one capture of the same model and kind, one behind the other."""
+    lengths = np.concatenate([np.diff(capture.window_starts) for capture in captures])
+    arrays = {
+        name: np.concatenate([getattr(capture, name) for capture in captures])
+        for name in Capture.__slots__
+        if name != "window_starts"
+    }
+    return Capture(window_starts=np.concatenate(([0], np.cumsum(lengths))), **arrays)
 
 
 def shard_folder(root: Path, shard: int) -> Path:

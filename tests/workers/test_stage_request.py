@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from app.jobs.service import ClaimedStep
 from app.storage.store import blob_key
 from fusion.errors import SpecInvalid
 from fusion.io.manifest import write_manifest
+from fusion.stage_process import read_request
 from tests.workers.conftest import Workshop
 from workers.stage_request import prepare_request
 from workers.workspace import Workspace, reserve
@@ -69,6 +70,31 @@ def test_an_uploaded_file_keeps_its_name(workshop: Workshop, workspace: Workspac
 
     path = Path(request["inputs"]["files"][file_id])
     assert (path.name, path.read_text()) == ("texts.jsonl", "{}\n")
+
+
+def test_only_extract_is_given_the_cache_of_its_project(workshop: Workshop, workspace: Workspace) -> None:
+    step = claim(workshop)
+
+    caches = {
+        stage: request_of(workshop, replace(step, stage=stage), workspace)["inputs"]["capture_cache"]
+        for stage in ("align", "extract")
+    }
+    workspace.request.write_text(
+        json.dumps(request_of(workshop, replace(step, stage="extract", project_id="proj-2"), workspace))
+    )
+
+    folder = workshop.worker.settings.capture_cache_dir
+    assert caches == {"align": None, "extract": str(folder / step.project_id)}
+    assert read_request(workspace.request).inputs.capture_cache == folder / "proj-2"
+
+
+def test_no_cache_where_the_operator_wants_none(
+    make_workshop: Callable[..., Workshop], workspace: Workspace
+) -> None:
+    workshop = make_workshop(max_capture_cache_bytes=0)
+    step = replace(claim(workshop), stage="extract")
+
+    assert request_of(workshop, step, workspace)["inputs"]["capture_cache"] is None
 
 
 def test_only_prepare_is_given_the_corpus(workshop: Workshop, workspace: Workspace) -> None:

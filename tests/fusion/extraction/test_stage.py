@@ -39,8 +39,15 @@ class Job:
     def prepare(self) -> None:
         prepare(self.spec, StageInputs(), self.prepared, progress=NullProgress())
 
-    def extract(self, out_dir: Path, *, name: str = "mpt", progress: Progress | None = None) -> StageReport:
-        inputs = StageInputs(subject=name, steps={"prepare": self.prepared})
+    def extract(
+        self,
+        out_dir: Path,
+        *,
+        name: str = "mpt",
+        progress: Progress | None = None,
+        cache: Path | None = None,
+    ) -> StageReport:
+        inputs = StageInputs(subject=name, steps={"prepare": self.prepared}, capture_cache=cache)
         return run(self.spec, inputs, out_dir, progress=progress or NullProgress())
 
 
@@ -197,7 +204,7 @@ def test_batches_are_as_large_as_the_free_memory_holds(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ample = job.extract(tmp_path / "ample").figures["max_tokens_per_batch"]
-    monkeypatch.setattr("fusion.extraction.stage.DeviceMemory", lambda device: CrampedMemory())
+    monkeypatch.setattr("fusion.extraction.model_run.DeviceMemory", lambda device: CrampedMemory())
 
     cramped = job.extract(tmp_path / "cramped").figures["max_tokens_per_batch"]
 
