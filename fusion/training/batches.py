@@ -5,6 +5,7 @@ Letters: `B` sequences of a micro-batch, `T` its longest sequence, `N` rows that
 
 import functools
 import math
+from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ class Schedule:
         return np.asarray(order[first : first + self.sequences_per_step])
 
 
-@functools.lru_cache(maxsize=1)
+# Reading ahead looks at the next epoch before this one is over.
+@functools.lru_cache(maxsize=2)
 def _order_of_epoch(num_sequences: int, seed: int, epoch: int) -> Array:
     return np.random.default_rng([seed, epoch]).permutation(num_sequences)
 
@@ -87,11 +89,19 @@ class MicroBatch:
     num_fusion_rows: Tensor
 
     def to(self, device: torch.device) -> "MicroBatch":
+        """The same batch on `device`; from pinned memory the copies wait for nobody."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "MicroBatch":
+        """The same batch in memory that a GPU can read on its own."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "MicroBatch":
         return MicroBatch(
-            input_ids_BT=self.input_ids_BT.to(device, non_blocking=True),
-            rows_N=self.rows_N.to(device, non_blocking=True),
-            targets=self.targets.to(device),
-            num_fusion_rows=self.num_fusion_rows.to(device, non_blocking=True),
+            input_ids_BT=change(self.input_ids_BT),
+            rows_N=change(self.rows_N),
+            targets=self.targets.map(change),
+            num_fusion_rows=change(self.num_fusion_rows),
         )
 
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from fusion.errors import CapacityError, TrainingDiverged
 from fusion.progress import Progress
 from fusion.spec import TrainingSpec
-from fusion.training.batches import Schedule, collate, split_step
+from fusion.training.batches import Schedule
 from fusion.training.checkpoints import (
     TrainState,
     load_checkpoint,
@@ -23,6 +23,7 @@ from fusion.training.checkpoints import (
     older_checkpoints,
     save_checkpoint,
 )
+from fusion.training.feed import Feed
 from fusion.training.loader import LessonReader
 from fusion.training.losses import Objective
 from fusion.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
@@ -77,6 +78,8 @@ class Trainer:
             seed=seed,
         )
         self.state = TrainState(max_tokens_per_micro_batch=max_tokens_per_micro_batch)
+        self.data_wait_seconds = 0.0
+        """How long computing stood still for the next micro-batch."""
         self.num_resumed_steps = 0
         self.num_resumed_tokens = 0
         self._logged_at = time.monotonic()
@@ -90,8 +93,16 @@ class Trainer:
         """
         self._resume()
         self._logged_at = time.monotonic()
-        while self.state.step < self.schedule.num_steps:
-            self._step()
+        with Feed(
+            self.reader,
+            self.schedule,
+            rank=self.accelerator.process_index,
+            num_ranks=self.accelerator.num_processes,
+            device=self.accelerator.device,
+        ) as feed:
+            while self.state.step < self.schedule.num_steps:
+                self._step(feed)
+            self.data_wait_seconds = feed.wait_seconds
         return self.state
 
     def _resume(self) -> None:
@@ -106,17 +117,19 @@ class Trainer:
             self.num_resumed_tokens = self.state.num_tokens
             self.progress.note(f"training continues after step {self.state.step}", checkpoint=found.name)
 
-    def _step(self) -> None:
+    def _step(self, feed: Feed) -> None:
         step = self.state.step
         learning_rate = learning_rate_at(step, self.schedule.num_steps, self.training)
         set_learning_rate(self.optimiser, learning_rate)
         numbers = self.schedule.sequences_of(step)
         # A sequence of n tokens has n - 1 labels; every rank can count those of all ranks.
         num_labels = int(self.reader.num_tokens_of[numbers].sum()) - len(numbers)
-        sums = self._gradients_within_memory(numbers, num_labels)
-        grad_norm = self._clip(sums, num_labels)
+        local_sums = self._gradients_within_memory(feed, numbers, num_labels)
+        self._sum_gradients_over_ranks()
+        norm = torch.nn.utils.clip_grad_norm_(self.student.model.parameters(), self.training.max_grad_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        sums, grad_norm = self._read(local_sums, norm, num_labels)
         self.state.step += 1
         self.state.num_tokens += num_labels
         self._record(sums, num_labels=num_labels, grad_norm=grad_norm, learning_rate=learning_rate)
@@ -126,37 +139,25 @@ class Trainer:
         if self.state.step % self.training.checkpoint_every_steps == 0:
             self._commit()
 
-    def _gradients_within_memory(self, numbers: Any, num_labels: int) -> StepSums:
+    def _gradients_within_memory(self, feed: Feed, numbers: Any, num_labels: int) -> torch.Tensor:
         """Gradients of one step; out of memory halves the micro-batches and starts the step again."""
         while True:
             try:
-                local = self._local_gradients(numbers, num_labels)
-                break
+                return self._local_gradients(feed, num_labels)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
             # After the block: inside it, the traceback keeps the failed pass's tensors alive.
             self._halve_micro_batches(int(self.reader.num_tokens_of[numbers].max()))
-        self._sum_gradients_over_ranks()
-        clm, fusion, num_fusion_rows = self.accelerator.reduce(local, reduction="sum").tolist()
-        return StepSums(clm=clm, fusion=fusion, num_fusion_rows=num_fusion_rows)
 
-    def _local_gradients(self, numbers: Any, num_labels: int) -> torch.Tensor:
+    def _local_gradients(self, feed: Feed, num_labels: int) -> torch.Tensor:
         """Accumulate this rank's gradients; returns its (clm, fusion, fusion rows), fp64 on the device."""
         rank = self.accelerator.process_index
         # Dropout becomes a function of (seed, step, rank): nothing to save, nothing a restart could shift.
         torch.manual_seed(random_seed(self.seed, self.state.step, rank))
         device = self.accelerator.device
         sums = torch.zeros(3, dtype=torch.float64, device=device)
-        batches = split_step(
-            numbers,
-            self.reader.num_tokens_of[numbers],
-            rank=rank,
-            num_ranks=self.accelerator.num_processes,
-            max_tokens=self.state.max_tokens_per_micro_batch,
-        )
-        for batch_numbers in batches:
-            batch = collate([self.reader.read(int(number)) for number in batch_numbers]).to(device)
+        for batch in feed.micro_batches(self.state.step, max_tokens=self.state.max_tokens_per_micro_batch):
             with torch.autocast(device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
                 losses = self.student.losses(batch, objective=self.objective)
             (losses.total / num_labels).backward()
@@ -191,11 +192,16 @@ class Trainer:
                 parameter.grad = torch.zeros_like(parameter)
             torch.distributed.all_reduce(parameter.grad)
 
-    def _clip(self, sums: StepSums, num_labels: int) -> float:
-        """Clip the gradient and return its norm before; refuse numbers that are none."""
-        norm = torch.nn.utils.clip_grad_norm_(self.student.model.parameters(), self.training.max_grad_norm)
+    def _read(self, local: torch.Tensor, norm: torch.Tensor, num_labels: int) -> tuple[StepSums, float]:
+        """The step's sums over all ranks and its gradient norm before clipping; refuse numbers that are none.
+
+        The only place where the host waits for the device, once per step and after the update was queued: a
+        refused step is never counted nor committed.
+        """
+        summed = self.accelerator.reduce(local, reduction="sum")
+        *values, grad_norm = torch.cat([summed, norm.to(summed)[None]]).tolist()
+        sums = StepSums(**dict(zip(("clm", "fusion", "num_fusion_rows"), values, strict=True)))
         loss = self._loss(sums.clm, sums.fusion, num_labels)
-        grad_norm = float(norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise TrainingDiverged(
                 f"at step {self.state.step + 1} the loss is {loss} and the gradient norm {grad_norm}",
@@ -204,7 +210,7 @@ class Trainer:
                 "training.warmup_fraction; at the first step, check that the target's weights are finite",
                 pointer="/training/learning_rate",
             )
-        return grad_norm
+        return sums, grad_norm
 
     def _loss(self, clm: float, fusion: float, num_labels: float) -> float:
         return (self.objective.clm_weight * clm + self.objective.fusion_weight * fusion) / num_labels

@@ -8,6 +8,7 @@ For weights `w` on ids `S` with `s = sum(w)` and logits `z`, cross-entropy is
 Reference: Wan et al., Knowledge Fusion of Large Language Models, https://arxiv.org/abs/2401.10491
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,11 +48,9 @@ class RowTargets:
             tails_N=self.tails_N[part],
         )
 
-    def to(self, device: torch.device) -> "RowTargets":
-        """The same targets on `device`."""
-        return RowTargets(
-            **{name: getattr(self, name).to(device, non_blocking=True) for name in RowTargets.__slots__}
-        )
+    def map(self, change: Callable[[Tensor], Tensor]) -> "RowTargets":
+        """The same targets, each tensor changed."""
+        return RowTargets(**{name: change(getattr(self, name)) for name in RowTargets.__slots__})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

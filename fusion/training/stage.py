@@ -143,6 +143,7 @@ def _figures(trainer: Trainer, *, seconds: float) -> dict[str, Any]:
         "num_resumed_steps": trainer.num_resumed_steps,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(num_tokens / max(seconds, 1e-9), 1),
+        "data_wait_fraction": round(trainer.data_wait_seconds / max(seconds, 1e-9), 4),
         "peak_memory_bytes": _peak_memory_bytes(trainer.accelerator.device),
         **last,
     }

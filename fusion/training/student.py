@@ -3,27 +3,25 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusion.training.batches import MicroBatch
 from fusion.training.head import head_loss
+from fusion.training.head_probe import Head, HeadUnfamiliar, probe_head
 from fusion.training.losses import LossSums, Objective, fusion_loss
-
-_PROBE_TOKENS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Student:
     """A causal language model in training.
 
-    `head` is its output layer where the logits are that layer and nothing else; the head then runs in the
-    same pass as the loss. Otherwise `plain_reason` says why the model's own logits are used, at a cost in
+    `head` is its output layer where the logits are that layer, a factor and a soft cap; the head then runs in
+    the same pass as the loss. Otherwise `plain_reason` says why the model's own logits are used, at a cost in
     memory.
     """
 
     model: Any
-    head: nn.Linear | None
+    head: Head | None
     plain_reason: str | None = None
 
     def losses(self, batch: MicroBatch, *, objective: Objective) -> LossSums:
@@ -31,50 +29,30 @@ class Student:
         if self.head is None:
             logits_BTV = self.model(input_ids=batch.input_ids_BT, use_cache=False).logits
             return fusion_loss(_rows(logits_BTV, batch.rows_N), batch.targets, objective=objective)
-        hidden_BTH = _backbone(self.model)(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
+        backbone = self.model.base_model
+        hidden_BTH = backbone(input_ids=batch.input_ids_BT, use_cache=False).last_hidden_state
+        hidden_NH = _rows(hidden_BTH, batch.rows_N)
+        if self.head.hidden_factor != 1.0:
+            hidden_NH = hidden_NH * self.head.hidden_factor
         return head_loss(
-            _rows(hidden_BTH, batch.rows_N),
-            self.head.weight,
-            self.head.bias,
+            hidden_NH,
+            self.head.linear.weight,
+            self.head.linear.bias,
             batch.targets,
             objective=objective,
+            shape=self.head.shape,
         )
 
 
 def make_student(model: Any) -> Student:
     """Find out whether head and loss can run in one pass, on a few tokens; then enter training mode."""
-    model.eval()
-    reason = _reason_against_fused_head(model)
-    model.train()
-    return Student(model=model, head=None if reason else model.get_output_embeddings(), plain_reason=reason)
-
-
-@torch.no_grad()
-def _reason_against_fused_head(model: Any) -> str | None:
-    """Why the logits are not `head(backbone(x))`, or None where they are, bit for bit."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return f"the output layer is {type(head).__name__}, not a plain linear layer"
-    seen: list[tuple[Tensor, Tensor]] = []
-    hook = head.register_forward_hook(lambda _module, inputs, output: seen.append((inputs[0], output)))
+    head, reason = None, None
     try:
-        input_ids = torch.arange(_PROBE_TOKENS, device=head.weight.device).unsqueeze(0)
-        logits = model(input_ids=input_ids, use_cache=False).logits
-        hidden = getattr(_backbone(model)(input_ids=input_ids, use_cache=False), "last_hidden_state", None)
-    finally:
-        hook.remove()
-    if len(seen) != 1 or hidden is None:
-        return "the output layer is not called exactly once on the backbone's last hidden state"
-    head_input, head_output = seen[0]
-    if not torch.equal(head_input, hidden):
-        return "the hidden states are changed before the output layer"
-    if not torch.equal(head_output, logits):
-        return "the logits are scaled or capped after the output layer"
-    return None
-
-
-def _backbone(model: Any) -> Any:
-    return model.base_model
+        head = probe_head(model)
+    except HeadUnfamiliar as error:
+        reason = str(error)
+    model.train()
+    return Student(model=model, head=head, plain_reason=reason)
 
 
 def _rows(values: Tensor, rows_N: Tensor) -> Tensor:
