@@ -1,6 +1,18 @@
 """How much work each row does."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class TrainedShape(NamedTuple):
+    """A Llama-shaped model whose training steps are measured."""
+
+    hidden_size: int
+    num_layers: int
+    vocabulary_size: int
+
+    def __str__(self) -> str:
+        return f"{self.hidden_size}x{self.num_layers}.{self.vocabulary_size}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,7 +24,7 @@ class Sizes:
     num_documents, max_document_characters: the corpus; document lengths are spread evenly up to the maximum.
     max_tokens_per_window: also the length of the block that is trained on.
     hidden_size, num_layers: of every model.
-    training_vocabulary_sizes: one group of rows each.
+    trained_shapes: one group of rows each; collation and waiting are measured on the first.
     extraction_window_stride: every so many windows one is extracted by the rows that repeat it.
     repetitions: of everything that is timed; those of training steps, peak memory and imports have their own.
     """
@@ -25,7 +37,7 @@ class Sizes:
     max_tokens_per_window: int
     hidden_size: int
     num_layers: int
-    training_vocabulary_sizes: tuple[int, ...]
+    trained_shapes: tuple[TrainedShape, ...]
     extraction_window_stride: int
     repetitions: int
     training_repetitions: int
@@ -42,7 +54,11 @@ FULL = Sizes(
     max_tokens_per_window=2048,
     hidden_size=128,
     num_layers=2,
-    training_vocabulary_sizes=(32_000, 152_000),
+    trained_shapes=(
+        TrainedShape(128, 2, 32_000),
+        TrainedShape(128, 2, 152_000),
+        TrainedShape(512, 4, 32_000),
+    ),
     extraction_window_stride=3,
     repetitions=5,
     training_repetitions=5,
@@ -58,7 +74,7 @@ QUICK = Sizes(
     max_tokens_per_window=128,
     hidden_size=32,
     num_layers=1,
-    training_vocabulary_sizes=(1000,),
+    trained_shapes=(TrainedShape(32, 1, 1000),),
     extraction_window_stride=2,
     repetitions=2,
     training_repetitions=2,

@@ -12,35 +12,35 @@ from pathlib import Path
 from benchmarks import reference
 from benchmarks.measuring import Pair, core_seconds, interleaved, relative_spread
 from benchmarks.rows import REFERENCE_FIGURE, SAME_RUN, Row
+from benchmarks.sizes import TrainedShape
 from benchmarks.training_block import BlockTrainer, Method, write_block
 from benchmarks.training_memory import open_step_memory
 from benchmarks.workbench import Workbench
 from fusion.training.batches import collate
 
 _MAX_RATIO = 1.10
+_MAX_WAIT_SHARE = 0.02
 _WORDS: dict[Method, str] = {"transformers": "plain CLM (transformers)", "control": "plain CLM (this engine)"}
 
 
 def rows(bench: Workbench) -> Iterator[Row]:
-    """Collation, time and memory of a step, per vocabulary size."""
-    for vocabulary_size in bench.sizes.training_vocabulary_sizes:
-        folder = bench.scratch / f"block-{vocabulary_size}"
-        write_block(folder, num_tokens=bench.sizes.max_tokens_per_window, vocabulary_size=vocabulary_size)
-        trainer = BlockTrainer(
-            folder,
-            vocabulary_size=vocabulary_size,
-            hidden_size=bench.sizes.hidden_size,
-            num_layers=bench.sizes.num_layers,
+    """Collation, waiting, time and memory of a step, per model."""
+    for number, shape in enumerate(bench.sizes.trained_shapes):
+        folder = bench.scratch / f"block-{shape}"
+        write_block(
+            folder, num_tokens=bench.sizes.max_tokens_per_window, vocabulary_size=shape.vocabulary_size
         )
-        if vocabulary_size == bench.sizes.training_vocabulary_sizes[0]:
-            yield _collation(bench, trainer, vocabulary_size)
+        trainer = BlockTrainer(folder, shape)
+        if number == 0:
+            yield _collation(bench, trainer)
+            yield _waiting(bench, trainer, shape)
         for method in _WORDS:
-            yield _time(bench, trainer, vocabulary_size, method)
+            yield _time(bench, trainer, shape, method)
         del trainer
-        yield from _memory(bench, folder, vocabulary_size)
+        yield from _memory(bench, folder, shape)
 
 
-def _collation(bench: Workbench, trainer: BlockTrainer, vocabulary_size: int) -> Row:
+def _collation(bench: Workbench, trainer: BlockTrainer) -> Row:
     timed = core_seconds(lambda: collate([trainer.reader.read(0)]), repetitions=bench.sizes.repetitions * 2)
     return Row(
         name="collate",
@@ -54,19 +54,38 @@ def _collation(bench: Workbench, trainer: BlockTrainer, vocabulary_size: int) ->
         direction="at least",
         target_ratio=20.0,
         noise_margin=timed.noise_margin,
-        details={"core_seconds": timed.seconds, "vocabulary_size": vocabulary_size},
+        details={"core_seconds": timed.seconds},
     )
 
 
-def _time(bench: Workbench, trainer: BlockTrainer, vocabulary_size: int, method: Method) -> Row:
+def _waiting(bench: Workbench, trainer: BlockTrainer, shape: TrainedShape) -> Row:
+    """Share of the steps' time in which the next batch was not ready yet."""
+    waits, totals = trainer.fed_steps(bench.sizes.training_repetitions)
+    shares = [wait / total for wait, total in zip(waits, totals, strict=True)]
+    return Row(
+        name="training_wait",
+        work=_work(bench, shape, "waiting for the batch that a thread reads ahead"),
+        unit="s",
+        measured=statistics.median(waits),
+        compared=statistics.median(totals),
+        compared_with="the whole step",
+        basis=SAME_RUN,
+        ratio=statistics.median(shares),
+        direction="at most",
+        target_ratio=_MAX_WAIT_SHARE,
+        details={"wait_seconds": waits, "step_seconds": totals},
+    )
+
+
+def _time(bench: Workbench, trainer: BlockTrainer, shape: TrainedShape, method: Method) -> Row:
     pair: Pair = interleaved(
         lambda: trainer.step("fused"),
         lambda: trainer.step(method),
         repetitions=bench.sizes.training_repetitions,
     )
     return Row(
-        name=f"training_time.{vocabulary_size}.{method}",
-        work=_work(bench, vocabulary_size, "read, collate, forward, loss, backward"),
+        name=f"training_time.{shape}.{method}",
+        work=_work(bench, shape, "read, collate, forward, loss, backward"),
         unit="s",
         measured=pair.first.median,
         compared=pair.second.median,
@@ -80,15 +99,10 @@ def _time(bench: Workbench, trainer: BlockTrainer, vocabulary_size: int, method:
     )
 
 
-def _memory(bench: Workbench, folder: Path, vocabulary_size: int) -> Iterator[Row]:
+def _memory(bench: Workbench, folder: Path, shape: TrainedShape) -> Iterator[Row]:
     """Every method in each round, in processes of their own."""
     methods: tuple[Method, ...] = ("fused", *_WORDS)
-    with open_step_memory(
-        folder,
-        vocabulary_size=vocabulary_size,
-        hidden_size=bench.sizes.hidden_size,
-        num_layers=bench.sizes.num_layers,
-    ) as memory:
+    with open_step_memory(folder, shape) as memory:
         rounds = [
             {method: memory.peak_bytes(method) for method in methods}
             for _ in range(bench.sizes.memory_repetitions)
@@ -96,8 +110,8 @@ def _memory(bench: Workbench, folder: Path, vocabulary_size: int) -> Iterator[Ro
     for method, words in _WORDS.items():
         ratios = [peaks["fused"] / peaks[method] for peaks in rounds]
         yield Row(
-            name=f"training_memory.{vocabulary_size}.{method}",
-            work=_work(bench, vocabulary_size, "peak above what the process held before the step"),
+            name=f"training_memory.{shape}.{method}",
+            work=_work(bench, shape, "peak above what the process held before the step"),
             unit="MB",
             measured=statistics.median(peaks["fused"] for peaks in rounds) / 1e6,
             compared=statistics.median(peaks[method] for peaks in rounds) / 1e6,
@@ -111,6 +125,6 @@ def _memory(bench: Workbench, folder: Path, vocabulary_size: int) -> Iterator[Ro
         )
 
 
-def _work(bench: Workbench, vocabulary_size: int, what: str) -> str:
-    sizes = bench.sizes
-    return f"{sizes.max_tokens_per_window} tokens, V = {vocabulary_size:,}: {what}"
+def _work(bench: Workbench, shape: TrainedShape, what: str) -> str:
+    model = f"{shape.num_layers} layers of {shape.hidden_size}, V = {shape.vocabulary_size:,}"
+    return f"{bench.sizes.max_tokens_per_window} tokens, {model}: {what}"

@@ -1,5 +1,6 @@
 """One block of lessons, and steps on it with fusion and without."""
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -7,9 +8,11 @@ import numpy as np
 import torch
 import transformers as hf
 
+from benchmarks.sizes import TrainedShape
 from fusion.io.captures import shard_folder
 from fusion.io.lessons import Lessons, write_lessons
-from fusion.training.batches import collate
+from fusion.training.batches import Schedule, collate
+from fusion.training.feed import Feed
 from fusion.training.loader import LessonReader
 from fusion.training.losses import Objective
 from fusion.training.student import make_student
@@ -45,15 +48,15 @@ def write_block(folder: Path, *, num_tokens: int, vocabulary_size: int) -> None:
 class BlockTrainer:
     """A Llama-shaped model and one block: forward, loss and backward, the data read anew each time."""
 
-    def __init__(self, folder: Path, *, vocabulary_size: int, hidden_size: int, num_layers: int) -> None:
+    def __init__(self, folder: Path, shape: TrainedShape) -> None:
         self.reader = LessonReader(folder)
         self._tokens = LessonReader(folder, with_entries=False)
         torch.manual_seed(0)
         config = hf.LlamaConfig(
-            vocab_size=vocabulary_size,
-            hidden_size=hidden_size,
-            intermediate_size=hidden_size * 8 // 3,
-            num_hidden_layers=num_layers,
+            vocab_size=shape.vocabulary_size,
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.hidden_size * 8 // 3,
+            num_hidden_layers=shape.num_layers,
             num_attention_heads=4,
             max_position_embeddings=int(self.reader.num_tokens_of[0]),
         )
@@ -67,6 +70,25 @@ class BlockTrainer:
         loss.backward()
         self._model.zero_grad(set_to_none=True)
         return loss.item()
+
+    def fed_steps(self, num_steps: int) -> tuple[list[float], list[float]]:
+        """Steps as the stage takes them, after one to warm up: seconds waited, and seconds in all, of each."""
+        schedule = Schedule(
+            num_sequences=1, sequences_per_step=1, num_epochs=num_steps + 1, max_steps=None, seed=0
+        )
+        num_tokens = int(self.reader.num_tokens_of[0])
+        waits, totals = [], []
+        with Feed(self.reader, schedule, rank=0, num_ranks=1, device=torch.device("cpu")) as feed:
+            for step in range(schedule.num_steps):
+                waited, began = feed.wait_seconds, time.perf_counter()
+                for batch in feed.micro_batches(step, max_tokens=num_tokens):
+                    (
+                        self._student.losses(batch, objective=_OBJECTIVES["fused"]).total / num_tokens
+                    ).backward()
+                self._model.zero_grad(set_to_none=True)
+                totals.append(time.perf_counter() - began)
+                waits.append(feed.wait_seconds - waited)
+        return waits[1:], totals[1:]
 
     def _engine_loss(self, method: Literal["fused", "control"]) -> torch.Tensor:
         reader = self.reader if method == "fused" else self._tokens

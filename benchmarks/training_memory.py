@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.process_memory import peak_bytes, reset_peak, resident_bytes
+from benchmarks.sizes import TrainedShape
 from benchmarks.training_block import BlockTrainer, Method
 
 
@@ -17,37 +18,24 @@ class StepMemory:
 
     pool: ProcessPoolExecutor
     folder: Path
-    vocabulary_size: int
-    hidden_size: int
-    num_layers: int
+    shape: TrainedShape
 
     def peak_bytes(self, method: Method) -> int:
         """What a process held at most during the step, less what it held before."""
-        arguments = (self.folder, method, self.vocabulary_size, self.hidden_size, self.num_layers)
-        return self.pool.submit(_measure, *arguments).result()
+        return self.pool.submit(_measure, self.folder, method, self.shape).result()
 
 
 @contextmanager
-def open_step_memory(
-    folder: Path, *, vocabulary_size: int, hidden_size: int, num_layers: int
-) -> Iterator[StepMemory]:
+def open_step_memory(folder: Path, shape: TrainedShape) -> Iterator[StepMemory]:
     """Processes are forked from one that has imported torch and computed nothing, and serve once each."""
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        yield StepMemory(
-            pool=pool,
-            folder=folder,
-            vocabulary_size=vocabulary_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-        )
+        yield StepMemory(pool=pool, folder=folder, shape=shape)
 
 
-def _measure(folder: Path, method: Method, vocabulary_size: int, hidden_size: int, num_layers: int) -> int:
-    trainer = BlockTrainer(
-        folder, vocabulary_size=vocabulary_size, hidden_size=hidden_size, num_layers=num_layers
-    )
+def _measure(folder: Path, method: Method, shape: TrainedShape) -> int:
+    trainer = BlockTrainer(folder, shape)
     reset_peak()
     before = resident_bytes()
     trainer.step(method)

@@ -16,7 +16,7 @@ ROWS_OF_GROUP = {
     "extraction": 6,
     "vocabulary": 4,
     "alignment": 5,
-    "training": 5,
+    "training": 6,
     "whole_job": 1,
     "api_import": 2,
 }
