@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import alignment, api_import, extraction, training, vocabulary, whole_job
+from benchmarks import alignment, api_import, extraction, gpu, training, vocabulary, whole_job
 from benchmarks.materials import make_materials
 from benchmarks.report import quantity, table, write_json
 from benchmarks.rows import Row, Verdict
@@ -28,7 +28,10 @@ GROUPS: dict[str, Callable[[Workbench], Iterator[Row]]] = {
     "training": training.rows,
     "whole_job": whole_job.rows,
     "api_import": api_import.rows,
+    "gpu": gpu.rows,
 }
+_WHY_NOT: dict[str, Callable[[], str | None]] = {"gpu": gpu.unavailable}
+"""Groups that need what not every machine has; each says why it cannot run, or None."""
 _ROOT = Path(__file__).parent.parent
 
 
@@ -44,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cache=options.cache,
         judged=not options.quick,
         console=console,
+        peak_tflops=options.peak_tflops,
     )
     seconds = time.monotonic() - began
     write_json(
@@ -57,12 +61,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _conclude(rows, console=console)
 
 
-def measure(sizes: Sizes, *, groups: Sequence[str], cache: Path, judged: bool, console: Console) -> list[Row]:
-    """The rows of all groups, each printed as it is done."""
-    rows = []
+def measure(
+    sizes: Sizes,
+    *,
+    groups: Sequence[str],
+    cache: Path,
+    judged: bool,
+    console: Console,
+    peak_tflops: float | None = None,
+) -> list[Row]:
+    """The rows of all groups that can run here, each printed as it is done."""
+    groups = [group for group in groups if _can_run(group, console=console)]
+    rows: list[Row] = []
+    if not groups:
+        return rows
     with tempfile.TemporaryDirectory(prefix="fusion-benchmarks-") as scratch:
         materials = make_materials(cache, sizes, say=console.print)
-        bench = Workbench(sizes, materials, Path(scratch))
+        bench = Workbench(sizes, materials, Path(scratch), peak_tflops=peak_tflops)
         for group in groups:
             for row in GROUPS[group](bench):
                 ratio = "" if row.ratio is None else f", ratio {row.ratio:.3g}"
@@ -71,16 +86,27 @@ def measure(sizes: Sizes, *, groups: Sequence[str], cache: Path, judged: bool, c
     return rows
 
 
+def _can_run(group: str, *, console: Console) -> bool:
+    reason = _WHY_NOT[group]() if group in _WHY_NOT else None
+    if reason is not None:
+        console.print(f"{group}: skipped, {reason}")
+    return reason is None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, no judgement")
     parser.add_argument("--only", action="append", choices=list(GROUPS), help="a group; can be repeated")
     parser.add_argument("--out", type=Path, default=_ROOT / "benchmarks" / "results" / "latest.json")
     parser.add_argument("--cache", type=Path, default=_ROOT / ".bench", help="tokenizers and models")
+    parser.add_argument("--peak-tflops", type=float, help="of the GPU, for the MFU, where no table knows it")
     return parser
 
 
 def _conclude(rows: Sequence[Row], *, console: Console) -> int:
+    if not rows:
+        console.print("Nothing was measured.")
+        return 0
     missed = [row for row in rows if row.verdict is Verdict.MISSED]
     for row in missed:
         console.print(

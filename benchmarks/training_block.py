@@ -21,20 +21,22 @@ Method = Literal["fused", "control", "transformers"]
 
 NUM_ENTRIES = 48
 """Of every row: three sources with 16 entries each, none of them in common, is the most that can be."""
-_OBJECTIVES = {
+OBJECTIVES = {
     "fused": Objective(clm_weight=0.9, divergence="ce", tail="bucket"),
     "control": Objective(clm_weight=1.0, divergence="ce", tail="bucket"),
 }
 
 
-def write_block(folder: Path, *, num_tokens: int, vocabulary_size: int) -> None:
-    """An align folder with one window, taught at every row. Made-up rows cost what real ones do."""
+def write_block(folder: Path, *, num_tokens: int, vocabulary_size: int, num_windows: int = 1) -> None:
+    """An align folder with windows of one length, every row taught. Made-up rows cost what real ones do."""
     random = np.random.default_rng(0)
+    window_starts = np.arange(num_windows + 1, dtype=np.int64) * num_tokens
+    num_tokens *= num_windows
     weights = random.dirichlet(np.full(NUM_ENTRIES + 1, 0.3), size=num_tokens)
     step = vocabulary_size // NUM_ENTRIES
     ids = random.integers(0, step, size=(num_tokens, 1)) + step * np.arange(NUM_ENTRIES)
     lessons = Lessons(
-        window_starts=np.array([0, num_tokens]),
+        window_starts=window_starts,
         token_ids=random.integers(0, vocabulary_size, size=num_tokens).astype(np.int32),
         row_starts=np.arange(num_tokens + 1, dtype=np.int64) * NUM_ENTRIES,
         entry_ids=ids.astype(np.int32).ravel(),
@@ -72,7 +74,7 @@ class BlockTrainer:
         return loss.item()
 
     def fed_steps(self, num_steps: int) -> tuple[list[float], list[float]]:
-        """Steps as the stage takes them, after one to warm up: seconds waited, and seconds in all, of each."""
+        """Steps as the stage takes them, after one to warm up: seconds waited and in all, of each."""
         schedule = Schedule(
             num_sequences=1, sequences_per_step=1, num_epochs=num_steps + 1, max_steps=None, seed=0
         )
@@ -82,9 +84,7 @@ class BlockTrainer:
             for step in range(schedule.num_steps):
                 waited, began = feed.wait_seconds, time.perf_counter()
                 for batch in feed.micro_batches(step, max_tokens=num_tokens):
-                    (
-                        self._student.losses(batch, objective=_OBJECTIVES["fused"]).total / num_tokens
-                    ).backward()
+                    (self._student.losses(batch, objective=OBJECTIVES["fused"]).total / num_tokens).backward()
                 self._model.zero_grad(set_to_none=True)
                 totals.append(time.perf_counter() - began)
                 waits.append(feed.wait_seconds - waited)
@@ -94,7 +94,7 @@ class BlockTrainer:
         reader = self.reader if method == "fused" else self._tokens
         batch = collate([reader.read(0)])
         num_labels = int(reader.num_tokens_of[0]) - 1
-        return self._student.losses(batch, objective=_OBJECTIVES[method]).total / num_labels
+        return self._student.losses(batch, objective=OBJECTIVES[method]).total / num_labels
 
     def _transformers_loss(self) -> torch.Tensor:
         token_ids = torch.from_numpy(self._tokens.read(0).token_ids_T.astype(np.int64))[None]

@@ -34,13 +34,16 @@ class Model:
 class Workbench:
     """One run's materials, each made when a row first asks for it.
 
-    scratch: a folder that is removed after the run.
+    scratch: a folder that is removed after the run. peak_tflops: of the GPU, where stated.
     """
 
-    def __init__(self, sizes: Sizes, materials: Materials, scratch: Path) -> None:
+    def __init__(
+        self, sizes: Sizes, materials: Materials, scratch: Path, *, peak_tflops: float | None = None
+    ) -> None:
         self.sizes = sizes
         self.materials = materials
         self.scratch = scratch
+        self.peak_tflops = peak_tflops
         self._device = pick_device()
 
     def spec(self, preset: Preset) -> FusionSpec:

@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bench")
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [group for group in GROUPS if group != "gpu"])
 def test_a_group_runs_and_writes_its_rows(group: str, cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "results" / "latest.json"
 
@@ -46,6 +46,17 @@ def test_a_group_runs_and_writes_its_rows(group: str, cache: Path, tmp_path: Pat
         if row["ratio"] is not None:
             assert row["ratio"] > 0
             assert row["compared"] > 0
+
+
+def test_a_machine_without_a_gpu_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+    code = main(["--only", "gpu", "--cache", str(cache), "--out", str(tmp_path / "out.json")])
+
+    assert code == 0
+    assert "gpu: skipped, torch finds no CUDA device" in capsys.readouterr().out
 
 
 def test_a_missed_target_is_said_aloud_and_fails(
