@@ -12,7 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.process_memory import peak_bytes, reset_peak
 from benchmarks.training_block import OBJECTIVES, Method, write_block
-from fusion.extraction.capturing import CaptureSettings, PaddingCount, TokenBudget, capture_shard
+from fusion.extraction.batch_budget import TokenBudget
+from fusion.extraction.capturing import CaptureSettings, PaddingCount, capture_shard
 from fusion.extraction.logit_rows import LogitRows, default_rows_per_chunk
 from fusion.extraction.shard_text import ShardText
 from fusion.spec import TrainingSpec
