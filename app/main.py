@@ -19,8 +19,7 @@ from app.errors import InternalServerError, Problem, Unavailable, install_error_
 from app.jobs import endpoints as job_endpoints
 from app.logs import configure_logs
 from app.operations import endpoints as operation_endpoints
-from app.operations.housekeeping import Housekeeper
-from app.queue import open_doorbell
+from app.operations.housekeeping import Housekeeper, all_chores
 from app.request_context import RequestContextMiddleware
 from app.settings import Settings, load_settings
 from app.storage.opening import open_store
@@ -73,12 +72,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Keep house while the server runs."""
     settings: Settings = app.state.settings
-    housekeeper = Housekeeper(
-        app.state.engine,
-        doorbell=open_doorbell(settings.broker_url),
-        lease_seconds=settings.lease_seconds,
-        reconcile_seconds=settings.reconcile_seconds,
-    )
+    chores = all_chores(app.state.engine, app.state.store, settings) if settings.housekeeping else []
+    housekeeper = Housekeeper(chores)
     housekeeper.start()
     try:
         yield

@@ -54,7 +54,20 @@ class Settings(BaseSettings):
     """How often an idle worker without a broker asks for work."""
     stuck_seconds: Annotated[int, Field(ge=1)] = 300
     """A step that waits longer than this for a worker makes `/readyz` red."""
+    housekeeping: bool = True
+    """Whether API and workers keep house in threads of their own; off where `fusion housekeeper` runs."""
+    gc_seconds: Annotated[float, Field(gt=0)] = 3600
+    """How often garbage is collected."""
+    gc_grace_seconds: Annotated[float, Field(ge=0)] = 86_400
+    """Stored bytes without a row are kept for so long; longer than the longest upload."""
+    failed_parts_kept_seconds: Annotated[float, Field(ge=0)] = 7 * 86_400
+    """How long after its end a failed job keeps the parts that a retry would continue from."""
     log_level: str = "INFO"
+
+    @property
+    def uploads_dir(self) -> Path:
+        """Where uploads arrive; on the disk of a local store, so that they are linked into it."""
+        return self.data_dir / "uploads"
 
     @field_validator("allowed_roots", mode="before")
     @classmethod

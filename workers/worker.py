@@ -10,8 +10,7 @@ from sqlalchemy import Engine
 
 from app.db.session import create_engine
 from app.jobs.claims import Resource
-from app.operations.housekeeping import Housekeeper
-from app.queue import open_doorbell
+from app.operations.housekeeping import Chore, Housekeeper, mending_chores
 from app.settings import Settings
 from app.storage.opening import open_store
 from app.storage.store import ObjectStore
@@ -56,11 +55,11 @@ def create_worker(
 
 
 def create_housekeeper(worker: Worker) -> Housekeeper:
-    """The thread that mends what crashes left and rings the doorbell; every worker may have one."""
+    """Threads that ring the doorbell, mend what crashes left, and sweep up after dead workers here."""
     settings = worker.settings
-    return Housekeeper(
-        worker.engine,
-        doorbell=open_doorbell(settings.broker_url),
-        lease_seconds=settings.lease_seconds,
-        reconcile_seconds=settings.reconcile_seconds,
+    sweep = Chore(
+        name="workspaces",
+        every_seconds=settings.gc_seconds,
+        run=lambda: workspace.sweep(worker.workspaces),
     )
+    return Housekeeper([*(mending_chores(worker.engine, settings) if settings.housekeeping else []), sweep])

@@ -5,14 +5,15 @@ about to be deleted is never taken for one that is there.
 """
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from sqlalchemy import Engine, select, union
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.artifacts.manifest import ManifestFile
-from app.db.models import ArtifactFile, File, Project
-from app.db.session import transaction
+from app.db.models import Artifact, ArtifactFile, File, Project
+from app.db.session import read_only, transaction
 from app.storage.store import ObjectMissing, ObjectStore, blob_key
 
 StoredT = TypeVar("StoredT")
@@ -23,29 +24,64 @@ REFERENCES: Final[tuple[tuple[InstrumentedAttribute[str], InstrumentedAttribute[
     (ArtifactFile.project_id, ArtifactFile.sha256),
 )
 """Columns (project, digest) that refer to blobs: what none of them names is garbage."""
-_TRIES: Final = 5
+_ROWS_AT_ONCE: Final = 500
+_QUICK_TRIES: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferencedBlob:
+    """A blob, and for people the name of one thing that refers to it."""
+
+    project_id: str
+    sha256: str
+    num_bytes: int
+    owner: str
+
+    @property
+    def key(self) -> str:
+        return blob_key(project_id=self.project_id, sha256=self.sha256)
+
+
+def every_blob(engine: Engine) -> list[ReferencedBlob]:
+    """Every blob that a row refers to, once."""
+    found: dict[tuple[str, str], ReferencedBlob] = {}
+
+    def add(row: File | ArtifactFile, owner: str) -> None:
+        found[row.project_id, row.sha256] = ReferencedBlob(
+            project_id=row.project_id, sha256=row.sha256, num_bytes=row.num_bytes, owner=owner
+        )
+
+    with read_only(engine) as session:
+        for file in session.scalars(select(File).execution_options(yield_per=_ROWS_AT_ONCE)):
+            add(file, f"file {file.id}")
+        query = select(ArtifactFile, Artifact.kind).join(Artifact, Artifact.id == ArtifactFile.artifact_id)
+        for row, kind in session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)):
+            add(row, f"{kind} {row.artifact_id}, {row.path}")
+    return list(found.values())
 
 
 def store_and_record(
-    engine: Engine, store: Callable[[], StoredT], record: Callable[[Session, StoredT], ResultT]
+    engine: Engine,
+    store: Callable[[], StoredT],
+    record: Callable[[Session, StoredT], ResultT],
+    *,
+    project_id: str,
 ) -> ResultT:
     """Put bytes, then record them in one transaction; both again when the bytes went away in between.
 
-    Bytes that were there already, and that nothing referred to any more, can be collected at that moment.
-
-    Raises:
-        ObjectMissing: they went away again and again.
+    Bytes that were there already, and that nothing referred to any more, can be collected at that moment. The
+    last try keeps collectors out while it stores.
     """
-    for _ in range(_TRIES - 1):
+    for _ in range(_QUICK_TRIES):
         stored = store()
         try:
             with transaction(engine) as session:
                 return record(session, stored)
         except ObjectMissing:
             continue
-    stored = store()
     with transaction(engine) as session:
-        return record(session, stored)
+        _keep_blobs(session, project_id)
+        return record(session, store())
 
 
 def require_blobs(
@@ -56,8 +92,7 @@ def require_blobs(
     Raises:
         ObjectMissing: one was deleted since its upload; uploading again mends it.
     """
-    # Shared: uploads of one project do not wait for each other, only for a deletion.
-    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(read=True))
+    _keep_blobs(session, project_id)
     for file in files:
         key = blob_key(project_id=project_id, sha256=file.sha256)
         if store.size(key) != file.size:
@@ -84,6 +119,11 @@ def delete_unreferenced_blobs(
     return unreferenced
 
 
+def _keep_blobs(session: Session, project_id: str) -> None:
+    # Shared: uploads of one project do not wait for each other, only for a deletion.
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(read=True))
+
+
 def lock_blobs(session: Session, project_id: str) -> bool:
     """Keep everybody from recording references until the transaction ends; False for an unknown project."""
     # NO KEY UPDATE on PostgreSQL: rows of the project can still be inserted. SQLite has one writer anyway.
@@ -91,9 +131,16 @@ def lock_blobs(session: Session, project_id: str) -> bool:
     return session.scalar(query) is not None
 
 
-def referenced_digests(session: Session, digests: Collection[str], *, project_id: str) -> set[str]:
-    """Those of the digests that a row of the project refers to."""
+def referenced_digests(
+    session: Session, digests: Collection[str], *, project_id: str, besides: Collection[str] = ()
+) -> set[str]:
+    """Those of the digests that a row of the project refers to, `besides` the rows of certain artifacts."""
     named = [
-        select(digest).where(project == project_id, digest.in_(digests)) for project, digest in REFERENCES
+        select(digest).where(
+            project == project_id, digest.in_(digests), ArtifactFile.artifact_id.not_in(besides)
+        )
+        if digest is ArtifactFile.sha256
+        else select(digest).where(project == project_id, digest.in_(digests))
+        for project, digest in REFERENCES
     ]
     return set(session.scalars(union(*named)))

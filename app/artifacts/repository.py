@@ -6,7 +6,7 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from app.artifacts.kinds import ArtifactKind
-from app.db.models import Artifact, ArtifactFile, Step
+from app.db.models import Artifact, ArtifactFile, Project, Step
 
 # The one status under which an attempt may write; the states themselves belong to app.jobs.
 _RUNNING = "running"
@@ -20,6 +20,10 @@ def hold_running_step(session: Session, *, step_id: str, attempt: int) -> bool:
         .with_for_update(key_share=True)
     )
     return held.one_or_none() is not None
+
+
+def is_project(session: Session, project_id: str) -> bool:
+    return session.get(Project, project_id) is not None
 
 
 def artifacts_of_role(session: Session, *, step_id: str, kind: ArtifactKind, role: str) -> list[Artifact]:

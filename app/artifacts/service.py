@@ -81,6 +81,7 @@ def publish_folder(
         engine,
         lambda: store_folder(store, folder, project_id=project_id),
         lambda session, stored: record_artifact(session, store, stored, origin=origin),
+        project_id=project_id,
     )
 
 

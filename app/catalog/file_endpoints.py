@@ -77,8 +77,9 @@ async def create_file(
     It is checked at once: `status` is `processed` or `error`, and `error` names the first broken line.
     """
     settings: Settings = request.app.state.settings
-    folder = settings.data_dir / "uploads"
-    async with receive_upload(request, folder=folder, max_bytes=settings.max_upload_bytes) as received:
+    async with receive_upload(
+        request, folder=settings.uploads_dir, max_bytes=settings.max_upload_bytes
+    ) as received:
         file = await run_in_threadpool(
             files.store_upload,
             engine,

@@ -24,6 +24,7 @@ _WRITE_BYTES = 1 << 20
 _MAX_FIELD_BYTES = 4096
 _MAX_PARTS = 16
 _FILE_FIELD = "file"
+UPLOAD_PREFIX = "upload-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +144,7 @@ async def receive_upload(request: Request, *, folder: Path, max_bytes: int) -> A
         BadRequest: a broken form.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix="upload-", dir=folder)
+    descriptor, name = tempfile.mkstemp(prefix=UPLOAD_PREFIX, dir=folder)
     path = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -9,6 +9,7 @@ from app.cli.download_command import download
 from app.cli.engine_commands import cache, run, schema, validate
 from app.cli.job_commands import cancel, list_jobs, retry, show, submit, watch
 from app.cli.key_commands import key_app
+from app.cli.operation_commands import backup, doctor, gc, housekeeper
 from app.cli.output import ExitCode, print_error
 from app.cli.serve_commands import serve, worker
 
@@ -23,6 +24,10 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(worker)
+app.command()(housekeeper)
+app.command()(gc)
+app.command()(backup)
+app.command()(doctor)
 app.add_typer(key_app, name="key")
 app.command()(submit)
 app.command("list")(list_jobs)

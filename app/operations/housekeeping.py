@@ -1,61 +1,119 @@
-"""What happens regularly without anybody asking: the outbox is relayed, and crashes are mended."""
+"""What happens regularly without anybody asking: the outbox is relayed, crashes are mended, garbage goes.
 
+Each chore has a thread of its own: a broker that hangs, or a large bucket, delays nobody's lease. Any number
+of processes may keep house at once.
+"""
+
+import random
+import signal
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from app.db.session import create_engine
 from app.jobs.service import Reconciler
 from app.logs import get_logger
-from app.queue import Doorbell, relay_outbox
+from app.operations.garbage import collect_garbage
+from app.queue import open_doorbell, relay_outbox
+from app.settings import Settings
+from app.storage.opening import open_store
+from app.storage.store import ObjectStore
+from fusion.errors import FusionError
 
 _RELAY_EVERY_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.2
 
 log = get_logger(__name__)
 
 
-class Housekeeper:
-    """A thread that keeps house until it is stopped. Several processes may run one each."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chore:
+    """Something to do again and again; the first time after a random part of its period."""
 
-    def __init__(
-        self, engine: Engine, *, doorbell: Doorbell | None, lease_seconds: float, reconcile_seconds: float
-    ) -> None:
-        self._engine = engine
-        self._doorbell = doorbell
-        self._reconciler = Reconciler(engine, lease_seconds=lease_seconds)
-        self._reconcile_seconds = reconcile_seconds
-        self._next_reconcile = 0.0
+    name: str
+    every_seconds: float
+    run: Callable[[], object]
+
+    def try_once(self) -> None:
+        """One round; whatever goes wrong, the next one may succeed."""
+        try:
+            self.run()
+        except DBAPIError as error:
+            log.warning("database_unreachable", chore=self.name, error=str(error))
+        except (BrokerError, OSError) as error:
+            log.warning("broker_unreachable", chore=self.name, error=str(error))
+        except FusionError as error:
+            log.warning("chore_failed", chore=self.name, code=error.code, error=error.message)
+        except Exception:
+            # Nobody would notice that the thread is gone.
+            log.exception("chore_failed", chore=self.name)
+
+
+class Housekeeper:
+    """Threads that do their chores until they are stopped."""
+
+    def __init__(self, chores: Sequence[Chore]) -> None:
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(chore,), name=chore.name, daemon=True)
+            for chore in chores
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Return once the round that is under way has ended."""
+        """Return once the rounds that are under way have ended."""
         self._stopping.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def run_once(self) -> None:
-        """One round: reconcile when it is time to, then relay."""
-        try:
-            if time.monotonic() >= self._next_reconcile:
-                self._next_reconcile = time.monotonic() + self._reconcile_seconds
-                self._reconciler.run_once()
-            relay_outbox(self._engine, self._doorbell)
-        except DBAPIError as error:
-            log.warning("database_unreachable", error=str(error))
-        except (BrokerError, OSError) as error:
-            log.warning("broker_unreachable", error=str(error))
-        except Exception:
-            # The next round may succeed, and nobody would notice that the thread is gone.
-            log.exception("housekeeping_failed")
-
-    def _run(self) -> None:
-        # Without a doorbell the outbox is only emptied, and there is no hurry.
-        pause = _RELAY_EVERY_SECONDS if self._doorbell is not None else self._reconcile_seconds
+    def _repeat(self, chore: Chore) -> None:
+        pause = random.uniform(0, chore.every_seconds)
         while not self._stopping.wait(pause):
-            self.run_once()
+            chore.try_once()
+            pause = chore.every_seconds
+
+
+def mending_chores(engine: Engine, settings: Settings) -> list[Chore]:
+    """Relay and reconciler: quick, and useful wherever a process of the service runs."""
+    doorbell = open_doorbell(settings.broker_url)
+    reconciler = Reconciler(engine, lease_seconds=settings.lease_seconds)
+    # Without a doorbell the outbox is only emptied, and there is no hurry.
+    relay_seconds = _RELAY_EVERY_SECONDS if doorbell is not None else settings.reconcile_seconds
+    return [
+        Chore(name="relay", every_seconds=relay_seconds, run=lambda: relay_outbox(engine, doorbell)),
+        Chore(name="reconcile", every_seconds=settings.reconcile_seconds, run=reconciler.run_once),
+    ]
+
+
+def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[Chore]:
+    """Those, and garbage collection, which one process in the service is enough for."""
+    gc = Chore(
+        name="gc", every_seconds=settings.gc_seconds, run=lambda: collect_garbage(engine, store, settings)
+    )
+    return [*mending_chores(engine, settings), gc]
+
+
+def keep_house(settings: Settings) -> None:
+    """Do every chore until SIGTERM or Ctrl-C: the process `fusion housekeeper`."""
+    asked: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: asked.append(number))
+    engine = create_engine(settings.database_url)
+    housekeeper = Housekeeper(all_chores(engine, open_store(settings.storage_url), settings))
+    housekeeper.start()
+    log.info("housekeeper_started")
+    # No event: a handler that sets one can deadlock with the wait it interrupted.
+    while not asked:
+        time.sleep(_LOOK_SECONDS)
+    housekeeper.stop()
+    engine.dispose()
+    log.info("housekeeper_stopped")

@@ -1,7 +1,7 @@
 """sha256 of bytes on their way: every byte that enters or leaves a store passes through here once."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fusion.errors import InfrastructureError
@@ -15,6 +15,14 @@ def file_sha256(path: Path) -> str:
     """sha256 of a file in hexadecimal, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pieces_sha256(pieces: Iterable[bytes]) -> str:
+    """sha256 of bytes that come in pieces."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def check_digest(path: Path, *, found: str, expected: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 
-from app.storage.digests import check_digest, checked_pieces, file_sha256
+from app.storage.digests import check_digest, checked_pieces, file_sha256, pieces_sha256
 from app.storage.links import appearing, appearing_for_good, link_or_copy
 from app.storage.store import ObjectDamaged, ObjectMissing, StoredObject, check_key
 from fusion.errors import FusionError, InfrastructureError
@@ -127,16 +127,13 @@ class ObjectStorage:
             return False
         if (key, sha256) in self._known:
             return True
-        digest = hashlib.sha256()
         try:
-            for piece in self.open_range(key, start=0, end=num_bytes):
-                digest.update(piece)
+            is_right = pieces_sha256(self.open_range(key, start=0, end=num_bytes)) == sha256
         except (ObjectDamaged, ObjectMissing):
             return False
-        if digest.hexdigest() == sha256:
+        if is_right:
             self._remember(key, sha256)
-            return True
-        return False
+        return is_right
 
     def _put_link(self, blob: Path, path: Path, *, sha256: str) -> None:
         # First: the age of a blob, also of one that is only just appearing, counts from when it was stored.

@@ -1,0 +1,46 @@
+"""One round of garbage collection over everything that this process can reach."""
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from app.artifacts.garbage import Garbage, drop_finished_parts, sweep_blobs
+from app.catalog.leftovers import sweep_uploads
+from app.logs import get_logger
+from app.settings import Settings
+from app.storage.store import ObjectStore
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GarbageReport:
+    """What was deleted, or in a dry run would be."""
+
+    found: tuple[Garbage, ...]
+    seconds: float
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(item.num_bytes for item in self.found)
+
+
+def collect_garbage(
+    engine: Engine, store: ObjectStore, settings: Settings, *, dry_run: bool = False
+) -> GarbageReport:
+    """Delete what nothing needs any more. Safe at any time, and in several processes at once.
+
+    Workspaces are not among it: each worker sweeps those of its own machine.
+    """
+    started = time.monotonic()
+    grace = settings.gc_grace_seconds
+    parts = drop_finished_parts(
+        engine, store, failed_kept_seconds=settings.failed_parts_kept_seconds, dry_run=dry_run
+    )
+    blobs = sweep_blobs(engine, store, grace_seconds=grace, dry_run=dry_run)
+    uploads = sweep_uploads(settings.uploads_dir, grace_seconds=grace, dry_run=dry_run)
+    report = GarbageReport(found=(parts, *blobs, uploads), seconds=time.monotonic() - started)
+    if not dry_run and any(item.num for item in report.found):
+        log.info("garbage_collected", num_bytes=report.num_bytes, found=report.found)
+    return report
