@@ -13,7 +13,7 @@ MAX_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Beyond so many tokens in one forward pass the throughput no longer grows; docs/benchmarks.md."""
 _MEMORY_SHARE = 0.7
 """Of the free memory: allocators round up and leave holes, attention takes scratch space."""
-_PROBE_TOKENS = 128
+_MAX_PROBE_TOKENS = 256
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,19 +57,24 @@ class ForwardCost:
 
 
 def probe_forward_cost(
-    run_backbone: Callable[[torch.Tensor], object], *, meter: MemoryMeter, device: torch.device, token_id: int
+    run_backbone: Callable[[torch.Tensor], object],
+    *,
+    meter: MemoryMeter,
+    device: torch.device,
+    token_id: int,
+    longest: int,
 ) -> ForwardCost:
-    """Run two short sequences and put the curve through what they take."""
+    """Run two short sequences, none beyond the `longest` that the model reads; both give one curve."""
+    num_long = max(2, min(_MAX_PROBE_TOKENS, longest))
+    num_short = num_long // 2
 
-    def peak(num_tokens: int) -> int:
+    def bytes_per_token(num_tokens: int) -> float:
         input_ids_1T = torch.full((1, num_tokens), token_id, device=device)
-        return meter.peak_bytes(lambda: run_backbone(input_ids_1T))
+        return meter.peak_bytes(lambda: run_backbone(input_ids_1T)) / num_tokens
 
-    short, long = peak(_PROBE_TOKENS) / _PROBE_TOKENS, peak(2 * _PROBE_TOKENS) / (2 * _PROBE_TOKENS)
-    per_token_pair = max(0.0, (long - short) / _PROBE_TOKENS)
-    return ForwardCost(
-        per_token=max(1.0, long - per_token_pair * 2 * _PROBE_TOKENS), per_token_pair=per_token_pair
-    )
+    short, long = bytes_per_token(num_short), bytes_per_token(num_long)
+    per_token_pair = max(0.0, (long - short) / (num_long - num_short))
+    return ForwardCost(per_token=max(1.0, long - per_token_pair * num_long), per_token_pair=per_token_pair)
 
 
 def tokens_that_fit(cost: ForwardCost, *, longest: int, free_bytes: int, reserved_bytes: int) -> int:

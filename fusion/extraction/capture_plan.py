@@ -85,7 +85,9 @@ def plan_capture(spec: FusionSpec, inputs: StageInputs) -> CapturePlan:
         start_id=encoder.start_id,
         settings=settings,
         max_tokens_per_batch=spec.strategy.extraction.max_tokens_per_batch,
-        max_tokens_per_window=spec.corpus.max_tokens_per_window,
+        max_tokens_per_window=min(
+            spec.corpus.max_tokens_per_window, model["max_positions"] or spec.corpus.max_tokens_per_window
+        ),
         prepared=prepared,
         shards=shards,
         digests={

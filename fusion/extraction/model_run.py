@@ -96,7 +96,13 @@ class ModelRun:
 
 def fit_budget(budget: TokenBudget, model: LogitRows, *, plan: CapturePlan, memory: MemoryMeter) -> None:
     """Lower the budget to what a probe says that the free memory holds."""
-    cost = probe_forward_cost(model.run_backbone, meter=memory, device=plan.device, token_id=plan.start_id)
+    cost = probe_forward_cost(
+        model.run_backbone,
+        meter=memory,
+        device=plan.device,
+        token_id=plan.start_id,
+        longest=plan.max_tokens_per_window,
+    )
     budget.limit(
         tokens_that_fit(
             cost,

@@ -32,16 +32,18 @@ class FakeMemory:
         return self._per_token * self.num_tokens + self._per_pair * self.num_tokens**2
 
 
-def probe(memory: FakeMemory) -> ForwardCost:
+def probe(memory: FakeMemory, *, longest: int = 2048) -> ForwardCost:
     def run(input_ids_1T: torch.Tensor) -> None:
+        assert input_ids_1T.shape[1] <= longest
         memory.num_tokens = input_ids_1T.shape[1]
 
-    return probe_forward_cost(run, meter=memory, device=CPU, token_id=1)
+    return probe_forward_cost(run, meter=memory, device=CPU, token_id=1, longest=longest)
 
 
+@pytest.mark.parametrize("longest", [8, 130, 2048])
 @pytest.mark.parametrize("per_pair", [0, 16])
-def test_the_probe_finds_both_terms(per_pair: int) -> None:
-    cost = probe(FakeMemory(per_token=5000, per_pair=per_pair))
+def test_the_probe_finds_both_terms(per_pair: int, longest: int) -> None:
+    cost = probe(FakeMemory(per_token=5000, per_pair=per_pair), longest=longest)
 
     assert cost.per_token == pytest.approx(5000)
     assert cost.per_token_pair == pytest.approx(per_pair)
