@@ -74,7 +74,8 @@ def _head_by_chosen_values(model: Any, linear: nn.Linear) -> Head:
     if len(calls) != 1 or calls[0][0].shape != hidden_1TH.shape:
         raise HeadUnfamiliar("the output layer is not called exactly once on the backbone's hidden states")
     seen_1TH, made_1TV = calls[0]
-    if not torch.equal(made_1TV, nn.functional.linear(seen_1TH, linear.weight, linear.bias)):
+    product_1TV = nn.functional.linear(seen_1TH, linear.weight, linear.bias)
+    if not torch.allclose(made_1TV, product_1TV, rtol=0.0, atol=0.0, equal_nan=True):
         raise HeadUnfamiliar("the output layer does more than a matrix product and a bias")
     factor = _near_one(_first(seen_1TH, 0) / _SMALL)
     if not _agree(seen_1TH, hidden_1TH * factor):
@@ -103,7 +104,8 @@ def _require_same_logits(model: Any, head: Head) -> None:
     rebuilt_1TV = head.linear(hidden_1TH * head.hidden_factor)
     head.shape.apply_(rebuilt_1TV)
     logits_1TV = model(input_ids=input_ids, use_cache=False).logits
-    largest = float(logits_1TV.abs().max())
+    # Weights that are no numbers are for training to refuse, at its first step.
+    largest = float(logits_1TV.nan_to_num(0.0, 0.0, 0.0).abs().max())
     if not torch.allclose(
         rebuilt_1TV, logits_1TV, rtol=_RELATIVE_ROUNDING, atol=_RELATIVE_ROUNDING * largest, equal_nan=True
     ):

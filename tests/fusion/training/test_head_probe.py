@@ -126,3 +126,12 @@ def test_leaves_the_model_as_it_was(training):
     assert not model.lm_head._forward_hooks
     assert not model.base_model._forward_hooks
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["model.norm.weight", "lm_head.weight"])
+def test_weights_that_are_no_numbers_are_not_the_probes_business(name):
+    model = make_model()
+    with torch.no_grad():
+        model.get_parameter(name)[0] = torch.nan
+
+    assert probe_head(model).shape.cap is None
