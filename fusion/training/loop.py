@@ -93,17 +93,21 @@ class Trainer:
         """
         self._resume()
         self._logged_at = time.monotonic()
-        with Feed(
+        with self.open_feed() as feed:
+            while self.state.step < self.schedule.num_steps:
+                self._step(feed)
+            self.data_wait_seconds = feed.wait_seconds
+        return self.state
+
+    def open_feed(self) -> Feed:
+        """This rank's micro-batches; to be closed when training ends, however it does."""
+        return Feed(
             self.reader,
             self.schedule,
             rank=self.accelerator.process_index,
             num_ranks=self.accelerator.num_processes,
             device=self.accelerator.device,
-        ) as feed:
-            while self.state.step < self.schedule.num_steps:
-                self._step(feed)
-            self.data_wait_seconds = feed.wait_seconds
-        return self.state
+        )
 
     def _resume(self) -> None:
         found = newest_checkpoint(

@@ -52,7 +52,8 @@ def gradients(
     )
     numbers = trainer.schedule.sequences_of(0)
     num_labels = int(trainer.reader.num_tokens_of[numbers].sum()) - len(numbers)
-    sums = trainer._local_gradients(numbers, num_labels)
+    with trainer.open_feed() as feed:
+        sums = trainer._local_gradients(feed, num_labels)
     return {name: each.grad for name, each in model.named_parameters() if each.grad is not None}, sums
 
 
