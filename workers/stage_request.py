@@ -11,8 +11,8 @@ from app.artifacts.manifest import check_relative_path
 from app.artifacts.service import fetch_artifact
 from app.catalog.files import fetch_file
 from app.db.models import File, Model
-from app.db.session import read_only
-from app.jobs.service import ClaimedStep
+from app.db.session import in_transaction, read_only
+from app.jobs.service import ClaimedStep, record_note
 from app.jobs.spec_checks import path_problems
 from app.logs import get_logger
 from fusion.errors import InfrastructureError, SpecInvalid
@@ -145,5 +145,12 @@ def _restore_parts(worker: Worker, step: ClaimedStep, *, out: Path) -> None:
         try:
             fetch_artifact(worker.engine, worker.store, artifact_id, into=folder)
         except InfrastructureError as error:
-            log.warning("part_not_restored", path=path, error=error.message)
+            log.warning("part_not_restored", path=path, code=error.code, error=error.message)
             shutil.rmtree(folder, ignore_errors=True)
+            _note(worker, step, f"stored part {path} is not used: {error.message}", code=error.code)
+
+
+def _note(worker: Worker, step: ClaimedStep, message: str, **details: Any) -> None:
+    """A line for the job's history. Where the attempt lost its step, its heartbeat tells."""
+    fence: dict[str, Any] = {"step_id": step.step_id, "attempt": step.attempt}
+    in_transaction(worker.engine, record_note, **fence, message=message, details=details)

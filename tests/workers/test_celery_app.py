@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
-from app.queue import open_doorbell
+from app.queue import WAKE_TASK, broker_settings, open_doorbell
 from tests.workers.conftest import Workshop
 from workers import celery_worker
 from workers.celery_worker import CeleryWorker
@@ -71,6 +72,29 @@ def test_a_ring_wakes_the_worker(workshop: Workshop, redis_server: str, tmp_path
         doorbell = open_doorbell(redis_server)
         assert doorbell is not None
         doorbell.ring("gpu")
+        wait_for(lambda: workshop.job(job_id).status == "succeeded", log)
+
+
+def test_foreign_messages_are_refused_loudly_and_harm_nobody(
+    workshop: Workshop, redis_server: str, tmp_path: Path
+) -> None:
+    workshop = workshop.playing("work")
+    log = tmp_path / "log"
+    stranger = Celery("stranger", broker=redis_server, set_as_current=False)
+    stranger.conf.update(broker_settings())
+    stranger.conf.update({"accept_content": ["json", "pickle"], "result_accept_content": ["json"]})
+    with celery(workshop, redis_server, log):
+        wait_for(workshop.workers, log)
+
+        stranger.send_task("fusion.of_another_release", queue="gpu", args=[1])
+        stranger.send_task(WAKE_TASK, queue="gpu", serializer="pickle")
+        wait_for(lambda: "fusion.of_another_release" in log.read_text(), log)
+        wait_for(lambda: "pickle" in log.read_text(), log)
+        job_id = workshop.submit()
+        doorbell = open_doorbell(redis_server)
+        assert doorbell is not None
+        doorbell.ring("gpu")
+
         wait_for(lambda: workshop.job(job_id).status == "succeeded", log)
 
 

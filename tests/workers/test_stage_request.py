@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 import pytest
 
 from app.accounts.service import ensure_default_project
+from app.artifacts.kinds import ArtifactKind
 from app.db.models import Artifact, ArtifactFile, File, Model
 from app.db.session import transaction
 from app.jobs import service as jobs
 from app.jobs.service import ClaimedStep
 from app.storage.store import blob_key
-from fusion.errors import SpecInvalid
-from fusion.io.manifest import write_manifest
+from fusion.errors import InfrastructureError, SpecInvalid
+from fusion.io.manifest import verify_manifest, write_manifest
 from fusion.stage_process import read_request
 from tests.workers.conftest import Workshop
+from workers.parts import publish_for
 from workers.stage_request import prepare_request
 from workers.workspace import Workspace, reserve
 
@@ -156,6 +159,62 @@ def test_a_damaged_part_is_left_out_and_made_again(workshop: Workshop, workspace
     request_of(workshop, step, workspace)
 
     assert list(workspace.out.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_checkpoint_is_noted_and_the_one_before_is_used(
+    workshop: Workshop, workspace: Workspace, damage: str
+) -> None:
+    step, worker = claim(workshop), workshop.worker
+    ids = {}
+    for name in ("step-00000001", "step-00000002"):
+        folder = workshop.root / "made" / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text(f"weights of {name}")
+        write_manifest(folder, kind="checkpoint")
+        kept = publish_for(
+            worker.engine,
+            worker.store,
+            step,
+            folder,
+            kind=ArtifactKind.CHECKPOINT,
+            role=f"checkpoints/{name}",
+        )
+        assert kept is not None
+        ids[f"checkpoints/{name}"] = kept
+    storage = worker.settings.data_dir / "storage"
+    blob = next(
+        path for path in storage.rglob("*") if path.is_file() and b"of step-00000002" in path.read_bytes()
+    )
+    blob.chmod(0o600)
+    {
+        "flipped": lambda: blob.write_bytes(blob.read_bytes().replace(b"weights", b"weighta")),
+        "cut": lambda: os.truncate(blob, 3),
+        "gone": blob.unlink,
+    }[damage]()
+
+    request_of(workshop, replace(step, checkpoint_artifact_ids=ids), workspace)
+
+    restored = [path.name for path in (workspace.out / "checkpoints").iterdir()]
+    assert restored == ["step-00000001"]
+    verify_manifest(workspace.out / "checkpoints" / "step-00000001")
+    (note,) = (event for event in workshop.events(step.job_id) if event.type == "note")
+    assert note.message.startswith("stored part checkpoints/step-00000002 is not used")
+    assert note.details["code"] in ("storage_object_damaged", "storage_object_missing")
+
+
+def test_a_damaged_input_is_an_error_with_a_code(workshop: Workshop, workspace: Workspace) -> None:
+    model_id = store(workshop, Model(name="fused", artifact_id=store_artifact(workshop)))
+    step = claim(workshop, target={"model": {"model_id": model_id}})
+    for blob in (workshop.worker.settings.data_dir / "storage").rglob("*"):
+        if blob.is_file():
+            blob.chmod(0o600)
+            blob.write_bytes(bytes(blob.stat().st_size))
+
+    with pytest.raises(InfrastructureError) as caught:
+        prepare_request(workshop.worker, step, workspace)
+
+    assert caught.value.code == "storage_object_damaged"
 
 
 def store_artifact(workshop: Workshop) -> str:
