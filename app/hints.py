@@ -14,6 +14,8 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "path_not_allowed": "GET /v1/capabilities lists the allowed folders; POST /v1/files uploads a file",
     "file_not_usable": "GET /v1/files/{id} says what is wrong with it; mend it and upload it again",
     "job_not_failed": "a running job goes on by itself; one that is cancelled or succeeded is submitted anew",
+    "job_finished": "POST /v1/jobs/{id}/clone submits its spec again; a failed job can also be retried",
+    "job_cancelling": "wait until it is cancelled; POST /v1/jobs/{id}/clone submits its spec again",
     "job_not_found": "GET /v1/jobs lists the jobs of this project",
     "step_not_found": "GET /v1/jobs/{id}/steps lists the steps of the job",
     "file_not_found": "GET /v1/files lists the files of this project; POST /v1/files adds one",

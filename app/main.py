@@ -16,6 +16,7 @@ from app.artifacts import endpoints as artifact_endpoints
 from app.catalog import file_endpoints, model_endpoints
 from app.db.session import create_engine
 from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
+from app.jobs import action_endpoints as job_action_endpoints
 from app.jobs import endpoints as job_endpoints
 from app.logs import configure_logs
 from app.operations import endpoints as operation_endpoints
@@ -27,6 +28,7 @@ from fusion.spec import FusionSpec
 
 _ROUTERS = (
     job_endpoints.router,
+    job_action_endpoints.router,
     file_endpoints.router,
     model_endpoints.router,
     artifact_endpoints.router,

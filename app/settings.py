@@ -11,8 +11,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from fusion.errors import UserError
+from fusion.plan import Stage
 
 DATABASES = ("sqlite", "postgresql")
+STALL_SECONDS: dict[Stage, float] = {
+    # Downloads, copies and whole evaluations of a split say nothing in between.
+    "prepare": 3600,
+    "extract": 1800,
+    "align": 1800,
+    "train": 1800,
+    "evaluate": 3600,
+    "publish": 3600,
+}
 
 
 class Settings(BaseSettings):
@@ -49,6 +59,14 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[int, Field(ge=1)] = 60
     """A worker that is silent for longer has lost its step."""
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
+    max_offline_seconds: Annotated[float, Field(gt=0)] = 1800
+    """How long a running step works on without the database; nothing is committed meanwhile."""
+    stall_seconds: dict[Stage, Annotated[float, Field(gt=0)]] = Field(
+        default=STALL_SECONDS, validate_default=True
+    )
+    """After so long without a word from a stage it is killed. JSON by stage; those not named keep theirs."""
+    checkpoint_grace_seconds: Annotated[float, Field(ge=0)] = 120
+    """How long a stage may take to store what it has when it is paused or its worker ends."""
     reconcile_seconds: Annotated[float, Field(gt=0)] = 15
     poll_seconds: Annotated[float, Field(gt=0)] = 2
     """How often an idle worker without a broker asks for work."""
@@ -78,6 +96,11 @@ class Settings(BaseSettings):
     @classmethod
     def _resolve(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(root.expanduser().resolve() for root in roots)
+
+    @field_validator("stall_seconds", mode="before")
+    @classmethod
+    def _keep_the_others(cls, value: Any) -> Any:
+        return {**STALL_SECONDS, **value} if isinstance(value, dict) else value
 
     @field_validator("log_level")
     @classmethod

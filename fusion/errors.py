@@ -16,7 +16,7 @@ Each class fixes a category; each instance carries a `code` for programs, a mess
 Errors cross process borders as JSON (`to_dict`, `error_from_dict`).
 """
 
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 ErrorCategory = Literal["user", "capacity", "infrastructure", "internal"]
 
@@ -28,6 +28,10 @@ class ErrorDict(TypedDict):
     hint: str | None
     pointer: str | None
     retryable: bool
+    retry_after_seconds: NotRequired[float]
+    """How long a server asked to be left alone."""
+    fingerprint: NotRequired[str]
+    """Of an unknown error: the same place in the code gives the same one."""
 
 
 class FusionError(Exception):
@@ -37,16 +41,25 @@ class FusionError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, *, code: str, hint: str | None = None, pointer: str | None = None
+        self,
+        message: str,
+        *,
+        code: str,
+        hint: str | None = None,
+        pointer: str | None = None,
+        retry_after_seconds: float | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.hint = hint
         self.pointer = pointer
+        self.retry_after_seconds = retry_after_seconds
+        self.fingerprint = fingerprint
 
     def to_dict(self) -> ErrorDict:
-        return ErrorDict(
+        data = ErrorDict(
             code=self.code,
             category=self.category,
             message=self.message,
@@ -54,6 +67,11 @@ class FusionError(Exception):
             pointer=self.pointer,
             retryable=self.retryable,
         )
+        if self.retry_after_seconds is not None:
+            data["retry_after_seconds"] = self.retry_after_seconds
+        if self.fingerprint is not None:
+            data["fingerprint"] = self.fingerprint
+        return data
 
 
 class UserError(FusionError):
@@ -115,4 +133,6 @@ def error_from_dict(data: dict[str, Any]) -> FusionError:
         code=data.get("code") or "internal",
         hint=data.get("hint"),
         pointer=data.get("pointer"),
+        retry_after_seconds=data.get("retry_after_seconds"),
+        fingerprint=data.get("fingerprint"),
     )

@@ -15,6 +15,7 @@ Any other end (a signal, another exit code, no last event) is a crash.
 
 import ctypes
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -86,6 +87,7 @@ def read_request(path: Path) -> StageRequest:
         files=folders["files"],
         models=folders["models"],
         capture_cache=None if cache is None else Path(cache),
+        num_batch_halvings=data.get("num_batch_halvings", 0),
     )
     return StageRequest(
         stage=data["stage"],
@@ -137,8 +139,18 @@ def as_fusion_error(error: Exception) -> FusionError:
             hint="free space in the worker's data folder and retry",
         )
     return InternalError(
-        f"{type(error).__name__}: {error}", code="internal", hint="the log of the attempt has the details"
+        f"{type(error).__name__}: {error}",
+        code="internal",
+        hint="the log of the attempt has the details",
+        fingerprint=fingerprint(error),
     )
+
+
+def fingerprint(error: BaseException) -> str:
+    """The same for the same kind of error raised at the same place, whatever its message says."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(frame.filename).name}:{frame.name}:{frame.lineno}" for frame in frames]
+    return hashlib.sha256("\n".join([type(error).__name__, *places]).encode()).hexdigest()[:16]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -75,13 +75,9 @@ class ChildProcess:
             raise InternalError("the stage sent an event without an end", code="stage_protocol")
         return [_parse(line) for line in lines if line]
 
-    def terminate(self) -> None:
-        """Ask the group to end, then kill it. Returns when nothing of it runs."""
+    def ask_to_end(self) -> None:
+        """Send the group SIGTERM: a stage that can stores what it has, any other ends at once."""
         self._signal_group(signal.SIGTERM)
-        deadline = time.monotonic() + TERMINATE_SECONDS
-        while self.members() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        self.kill()
 
     def kill(self) -> int:
         """Kill the group and whatever it started, and reap the leader. Returns its exit status.

@@ -19,8 +19,6 @@ from app.logs import get_logger
 
 LISTEN_SECONDS = 2.0
 """How often a running step asks what is wanted; a cancel must be over within 15 seconds."""
-MAX_SILENCE_SECONDS = 1800.0
-"""How long a step works on while the database cannot be reached; nothing is committed meanwhile."""
 
 log = get_logger(__name__)
 
@@ -29,11 +27,18 @@ class Lease:
     """The lease of one attempt, renewed while the `with` block runs."""
 
     def __init__(
-        self, engine: Engine, step: ClaimedStep, *, lease_seconds: int, heartbeat_seconds: float
+        self,
+        engine: Engine,
+        step: ClaimedStep,
+        *,
+        lease_seconds: int,
+        heartbeat_seconds: float,
+        max_offline_seconds: float,
     ) -> None:
         self._engine = engine
         self._step = step
         self._lease_seconds = lease_seconds
+        self._max_offline_seconds = max_offline_seconds
         self._pause_seconds = min(heartbeat_seconds, LISTEN_SECONDS)
         self._instruction = Instruction.CONTINUE
         self._stop = threading.Event()
@@ -72,7 +77,7 @@ class Lease:
                 )
             except SQLAlchemyError as error:
                 log.warning("heartbeat_failed", step_id=self._step.step_id, error=str(error))
-                if time.monotonic() - answered_at > MAX_SILENCE_SECONDS:
+                if time.monotonic() - answered_at > self._max_offline_seconds:
                     self.lose()
                 continue
             answered_at = time.monotonic()

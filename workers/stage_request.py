@@ -52,6 +52,7 @@ def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> 
         "subject": step.subject,
         "spec": spec,
         "inputs": inputs,
+        "num_batch_halvings": step.num_batch_halvings,
         "out_dir": str(workspace.out),
     }
     workspace.request.write_text(json.dumps(request), encoding="utf-8")

@@ -5,17 +5,13 @@ step belongs to somebody else, and this worker stops without another word.
 """
 
 import errno
-import time
-from collections.abc import Callable
-from typing import TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.artifacts.kinds import ArtifactKind
-from app.db.session import in_transaction
 from app.jobs import service as jobs
-from app.jobs.lifecycle import Instruction
+from app.jobs.lifecycle import AttemptOutcome, Instruction
 from app.jobs.service import ClaimedStep
 from app.logs import get_logger
 from fusion.errors import CapacityError, FusionError, InfrastructureError, InternalError
@@ -25,13 +21,11 @@ from workers.child_process import started
 from workers.lease import Lease
 from workers.parts import PartPublisher, publish_for
 from workers.progress import LeaseLostError, ProgressRecorder
+from workers.settling import claim, conclude, insist
 from workers.stage_request import prepare_request
-from workers.supervision import Failed, Outcome, Stop, Stopped, Succeeded, supervise
+from workers.supervision import Failed, Lost, Outcome, Patience, Stop, Stopped, Succeeded, supervise
 from workers.worker import Worker
 from workers.workspace import Workspace, reserve
-
-RETRY_SECONDS = 2.0
-ResultT = TypeVar("ResultT")
 
 log = get_logger(__name__)
 
@@ -40,13 +34,7 @@ def run_one(worker: Worker) -> bool:
     """Claim a step that fits and run it to its end. Returns whether there was one."""
     if worker.drain.is_set():
         return False
-    step = in_transaction(
-        worker.engine,
-        jobs.claim_step,
-        worker_id=worker.id,
-        resources=worker.resources,
-        lease_seconds=worker.settings.lease_seconds,
-    )
+    step = claim(worker)
     if step is None:
         return False
     ids = {"job_id": step.job_id, "step_id": step.step_id, "attempt": step.attempt, "step": step.name}
@@ -71,6 +59,7 @@ def _run_claimed(worker: Worker, step: ClaimedStep) -> None:
         step,
         lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
+        max_offline_seconds=settings.max_offline_seconds,
     ) as lease:
         try:
             with reserve(worker.workspaces, step_id=step.step_id, attempt=step.attempt) as workspace:
@@ -124,7 +113,11 @@ def _run_stage(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease
         def wanted() -> Stop | None:
             return Stop.LOST if parts.is_lost else _wanted(worker, lease)
 
-        outcome = supervise(child, recorder, wanted=wanted, log=workspace.log)
+        patience = Patience(
+            stall_seconds=worker.settings.stall_seconds[step.stage],
+            grace_seconds=worker.settings.checkpoint_grace_seconds,
+        )
+        outcome = supervise(child, recorder, wanted=wanted, patience=patience, log=workspace.log)
         if step.stage == "extract":
             keep_within_limit(worker)
         if not (isinstance(outcome, Stopped) and outcome.stop is Stop.LOST):
@@ -161,13 +154,22 @@ def _settle(
         case Succeeded(figures=figures):
             _complete(worker, step, workspace, lease=lease, figures=figures)
         case Failed(error=error):
-            _insist(lambda: _write(worker, step, jobs.fail_step, error=error), lease=lease)
+            conclude(worker, step, jobs.fail_step, outcome=AttemptOutcome.FAILED, lease=lease, error=error)
+        case Lost(error=error):
+            conclude(worker, step, jobs.lose_step, outcome=AttemptOutcome.LOST, lease=lease, error=error)
         case Stopped(stop=Stop.CANCEL):
-            _insist(lambda: _write(worker, step, jobs.confirm_cancelled), lease=lease)
+            conclude(worker, step, jobs.confirm_cancelled, outcome=AttemptOutcome.CANCELLED, lease=lease)
         case Stopped(stop=Stop.LOST):
             raise LeaseLostError
         case Stopped(stop=stop):
-            _insist(lambda: _write(worker, step, jobs.release_step, reason=stop.value), lease=lease)
+            conclude(
+                worker,
+                step,
+                jobs.release_step,
+                outcome=AttemptOutcome.RELEASED,
+                lease=lease,
+                reason=stop.value,
+            )
 
 
 def _complete(
@@ -183,39 +185,25 @@ def _complete(
         return artifact_id
 
     try:
-        artifact_id = _insist(publish, lease=lease)
+        artifact_id = insist(publish, lease=lease)
     except FusionError as error:
         failure = error.to_dict()
-        _insist(lambda: _write(worker, step, jobs.fail_step, error=failure), lease=lease)
+        conclude(worker, step, jobs.fail_step, outcome=AttemptOutcome.FAILED, lease=lease, error=failure)
         return
-    _insist(
-        lambda: _write(worker, step, jobs.complete_step, artifact_id=artifact_id, figures=figures),
+    conclude(
+        worker,
+        step,
+        jobs.complete_step,
+        outcome=AttemptOutcome.SUCCEEDED,
         lease=lease,
+        artifact_id=artifact_id,
+        figures=figures,
     )
-
-
-def _write(worker: Worker, step: ClaimedStep, function: Callable[..., bool], **values: object) -> None:
-    """One guarded write in a transaction of its own."""
-    moved = in_transaction(worker.engine, function, step_id=step.step_id, attempt=step.attempt, **values)
-    if not moved:
-        raise LeaseLostError
-
-
-def _insist(function: Callable[[], ResultT], *, lease: Lease) -> ResultT:
-    """Repeat a write while the database cannot be reached and the lease may still be ours."""
-    while True:
-        try:
-            return function()
-        except DBAPIError as error:
-            if lease.instruction is Instruction.LOST:
-                raise LeaseLostError from error
-            log.warning("database_unreachable", error=str(error))
-            time.sleep(RETRY_SECONDS)
 
 
 def _reason(outcome: Outcome) -> str | None:
     match outcome:
-        case Failed(error=error):
+        case Failed(error=error) | Lost(error=error):
             return error["code"]
         case Stopped(stop=stop):
             return stop.value

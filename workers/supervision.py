@@ -1,6 +1,7 @@
 """Watches over a running stage until it ends or has to be stopped, and says how it ended."""
 
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,8 +11,12 @@ from typing import Any
 from fusion.errors import ErrorDict, FusionError, InfrastructureError, InternalError, error_from_dict
 from workers.child_process import ChildProcess, Event
 from workers.progress import ProgressRecorder
+from workers.silence import Silence
 
 LOOK_SECONDS = 0.25
+END_LOOK_SECONDS = 0.05
+TERMINATE_SECONDS = 10.0
+"""How long a stage has to end that nobody waits for any more."""
 NUM_LOG_LINES = 12
 _MAX_LOG_TAIL_BYTES = 4000
 _CRASH_SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
@@ -41,26 +46,71 @@ class Stopped:
     stop: Stop
 
 
-Outcome = Succeeded | Failed | Stopped
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """The process was killed, crashed, or had to be killed because nothing came from it any more."""
+
+    error: ErrorDict
+
+
+Outcome = Succeeded | Failed | Lost | Stopped
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patience:
+    """How long a stage may be silent, and how long it may take to store what it has when it is paused."""
+
+    stall_seconds: float
+    grace_seconds: float
 
 
 def supervise(
-    child: ChildProcess, recorder: ProgressRecorder, *, wanted: Callable[[], Stop | None], log: Path
+    child: ChildProcess,
+    recorder: ProgressRecorder,
+    *,
+    wanted: Callable[[], Stop | None],
+    patience: Patience,
+    log: Path,
 ) -> Outcome:
     """Pass on what the stage says; end it when `wanted` says so. Nothing of it runs afterwards."""
     last: Event | None = None
+    silence = Silence(limit_seconds=patience.stall_seconds)
     while not child.has_exited:
-        last = _take(child.wait_for_events(LOOK_SECONDS), recorder) or last
+        events = child.wait_for_events(LOOK_SECONDS)
+        silence.look(heard=bool(events))
+        last = _take(events, recorder) or last
         recorder.flush()
         stop = wanted()
         if stop is not None:
-            child.terminate()
-            # What it finished while it was ending still counts.
-            _take(child.read_events(), recorder)
+            _end(child, recorder, stop, wanted=wanted, grace_seconds=patience.grace_seconds)
             return Stopped(stop=stop)
+        if silence.is_too_long:
+            child.kill()
+            return Lost(error=_stalled(patience.stall_seconds, log=log).to_dict())
     status = child.kill()
     last = _take(child.read_events(), recorder) or last
     return _outcome(last, status=status, log=log)
+
+
+def _end(
+    child: ChildProcess,
+    recorder: ProgressRecorder,
+    stop: Stop,
+    *,
+    wanted: Callable[[], Stop | None],
+    grace_seconds: float,
+) -> None:
+    """Ask the stage to end, and kill it when its time is over. What it finishes meanwhile still counts."""
+    child.ask_to_end()
+    asked_at = time.monotonic()
+    patient = (Stop.PAUSE, Stop.DRAIN)
+    while child.members():
+        _take(child.wait_for_events(END_LOOK_SECONDS), recorder)
+        in_no_hurry = stop in patient and wanted() not in (Stop.CANCEL, Stop.LOST)
+        if time.monotonic() - asked_at > (grace_seconds if in_no_hurry else TERMINATE_SECONDS):
+            break
+    child.kill()
+    _take(child.read_events(), recorder)
 
 
 def log_tail(log: Path) -> list[str]:
@@ -89,7 +139,18 @@ def _outcome(last: Event | None, *, status: int, log: Path) -> Outcome:
         return Succeeded(figures=last.get("figures") or {})
     if last is not None and last["type"] == "error" and status == 1:
         return Failed(error=error_from_dict(last).to_dict())
-    return Failed(error=_crash(status, log=log).to_dict())
+    crash = _crash(status, log=log).to_dict()
+    return Lost(error=crash) if status < 0 else Failed(error=crash)
+
+
+def _stalled(limit_seconds: float, *, log: Path) -> FusionError:
+    tail = "\n".join(log_tail(log))
+    return InfrastructureError(
+        f"the stage reported nothing for {limit_seconds:.0f} s and was killed"
+        + (f"\nlast lines of its log:\n{tail}" if tail else "; its log is empty"),
+        code="stalled",
+        hint="look at the log of the attempt; a stage that is only slow needs a higher FUSION_STALL_SECONDS",
+    )
 
 
 def _crash(status: int, *, log: Path) -> FusionError:

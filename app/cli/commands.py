@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from app.cli.action_commands import cancel, clone, pause, priority, resume, retry
 from app.cli.download_command import download
 from app.cli.engine_commands import cache, run, schema, validate
-from app.cli.job_commands import cancel, list_jobs, retry, show, submit, watch
+from app.cli.job_commands import list_jobs, show, submit, watch
 from app.cli.key_commands import key_app
 from app.cli.operation_commands import backup, doctor, gc, housekeeper
 from app.cli.output import ExitCode, print_error
@@ -34,7 +35,11 @@ app.command("list")(list_jobs)
 app.command()(show)
 app.command()(watch)
 app.command()(cancel)
+app.command()(pause)
+app.command()(resume)
 app.command()(retry)
+app.command()(clone)
+app.command()(priority)
 app.command()(download)
 app.command()(run)
 # The engine's own command, help included: what follows `cache` is handed on as it is.

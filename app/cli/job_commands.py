@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, list, show, watch, cancel, retry."""
+"""Commands about jobs: submit, list, show, watch."""
 
 import sys
 from pathlib import Path
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from app.client import FusionClient, Job
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.", show_default=False)]
+PriorityOption = Annotated[
+    int | None,
+    typer.Option(min=-10, max=10, help="Which of the project's jobs goes first: the higher one."),
+]
 
 
 def submit(
@@ -32,6 +36,7 @@ def submit(
         bool, typer.Option("--upload", help="Send the corpus files along instead of naming their paths.")
     ] = False,
     follow: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    priority: PriorityOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
@@ -42,7 +47,8 @@ def submit(
 
     checked: Any = load_spec(spec)
     with connect(url, api_key, data_dir) as client:
-        job = client.submit(_with_uploads(client, checked.model_dump(mode="json")) if upload else checked)
+        wanted = _with_uploads(client, checked.model_dump(mode="json")) if upload else checked
+        job = client.submit(wanted, priority=priority)
         if follow:
             # At once: whatever becomes of the watch, the job is known by name.
             if as_json:
@@ -99,6 +105,8 @@ def show(
     facts = [
         ("job", job.id),
         ("name", job.name),
+        ("priority", job.priority or None),
+        ("clone of", job.cloned_from_id),
         ("status", f"{job.status} {f'({job.status_reason})' if job.status_reason else ''}".rstrip()),
         ("done", _percent(job)),
         ("left", show_duration(job.progress.eta_seconds if job.progress else None)),
@@ -128,35 +136,6 @@ def watch(
     """Follow a job to its end: steps, progress and loss. Exits 0, 5 (failed) or 6 (cancelled)."""
     with connect(url, api_key, data_dir) as client:
         _follow(client, job_id, as_json=as_json)
-
-
-def cancel(
-    job_id: JobArgument,
-    *,
-    url: UrlOption = None,
-    api_key: KeyOption = None,
-    data_dir: DataDirOption = DEFAULT_DATA_DIR,
-    as_json: JsonOption = False,
-) -> None:
-    """Cancel a job. What runs is stopped within seconds."""
-    with connect(url, api_key, data_dir) as client:
-        job = client.cancel(job_id)
-    note = "; nothing was left to cancel" if job.status in ("succeeded", "failed") else ""
-    _show_outcome(job, as_json=as_json, note=note)
-
-
-def retry(
-    job_id: JobArgument,
-    *,
-    url: UrlOption = None,
-    api_key: KeyOption = None,
-    data_dir: DataDirOption = DEFAULT_DATA_DIR,
-    as_json: JsonOption = False,
-) -> None:
-    """Run the failed steps of a job again; what succeeded stays."""
-    with connect(url, api_key, data_dir) as client:
-        job = client.retry(job_id)
-    _show_outcome(job, as_json=as_json)
 
 
 def _follow(client: "FusionClient", job_id: str, *, as_json: bool) -> None:
@@ -215,13 +194,6 @@ def _with_uploads(client: "FusionClient", spec: dict[str, Any]) -> dict[str, Any
                 )
             file.update(path=None, file_id=uploaded.id)
     return spec
-
-
-def _show_outcome(job: "Job", *, as_json: bool, note: str = "") -> None:
-    if as_json:
-        print_json(job.to_json())
-    else:
-        print_line(f"{job.id} {job.status}{note}")
 
 
 def _explain_error(job: "Job") -> None:

@@ -62,12 +62,23 @@ class FusionClient:
 
     # Jobs
 
-    def submit(self, spec: SpecLike, *, idempotency_key: str | None = None) -> Job:
+    def submit(
+        self, spec: SpecLike, *, idempotency_key: str | None = None, priority: int | None = None
+    ) -> Job:
         """Submit a job. A lost answer is asked for again under the same key, so it never runs twice."""
-        headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
-        return Job.model_validate(
-            self._transport.request("POST", "/v1/jobs", json=_as_json(spec), headers=headers, repeatable=True)
-        )
+        return self._submit("/v1/jobs", _as_json(spec), key=idempotency_key, priority=priority)
+
+    def clone(
+        self,
+        job_id: str,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        priority: int | None = None,
+    ) -> Job:
+        """Submit the spec of a job again, with the fields of a partial spec changed; the new job."""
+        path = f"/v1/jobs/{job_id}/clone"
+        return self._submit(path, dict(overrides or {}), key=idempotency_key, priority=priority)
 
     def validate(self, spec: SpecLike) -> dict[str, Any]:
         """Check a spec without submitting it; raises what `submit` would raise."""
@@ -98,8 +109,23 @@ class FusionClient:
     def cancel(self, job_id: str) -> Job:
         return self._act(job_id, "cancel")
 
+    def pause(self, job_id: str) -> Job:
+        """Hold a job where it is; what runs stores what it can first."""
+        return self._act(job_id, "pause")
+
+    def resume(self, job_id: str) -> Job:
+        return self._act(job_id, "resume")
+
     def retry(self, job_id: str) -> Job:
         return self._act(job_id, "retry")
+
+    def set_priority(self, job_id: str, priority: int) -> Job:
+        """Change which of the project's jobs goes first: the higher one."""
+        return Job.model_validate(
+            self._transport.request(
+                "PATCH", f"/v1/jobs/{job_id}", json={"priority": priority}, repeatable=True
+            )
+        )
 
     def watch(
         self, job_id: str, *, poll_seconds: float = 1.0, patience_seconds: float = 120.0
@@ -226,10 +252,21 @@ class FusionClient:
             hint="a model appears when the job has succeeded: `fusion watch` shows how far it is",
         )
 
-    def _act(self, job_id: str, action: Literal["cancel", "retry"]) -> Job:
-        # Both ask for a state rather than for a change, so asking twice is harmless.
+    def _submit(self, path: str, body: dict[str, Any], *, key: str | None, priority: int | None) -> Job:
+        answer = self._transport.request(
+            "POST",
+            path,
+            json=body,
+            params={"priority": priority},
+            headers={"idempotency-key": key or uuid.uuid4().hex},
+            repeatable=True,
+        )
+        return Job.model_validate(answer)
+
+    def _act(self, job_id: str, action: Literal["cancel", "pause", "resume", "retry"]) -> Job:
+        # All but a retry ask for a state rather than for a change, so asking twice is harmless.
         return Job.model_validate(
-            self._transport.request("POST", f"/v1/jobs/{job_id}/{action}", repeatable=action == "cancel")
+            self._transport.request("POST", f"/v1/jobs/{job_id}/{action}", repeatable=action != "retry")
         )
 
     def _list(

@@ -57,6 +57,8 @@ class Job(Resource):
     progress: Progress | None = None
     error: JobError | None = None
     model_id: str | None = None
+    priority: int = 0
+    cloned_from_id: str | None = None
     created_at: int
     started_at: int | None = None
     finished_at: int | None = None

@@ -1,7 +1,7 @@
-"""How an attempt ends: completed, failed, released or cancelled. A stale attempt is answered False."""
+"""How an attempt ends: completed, failed, lost, released or cancelled. A stale attempt is answered False."""
 
-import random
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -11,19 +11,12 @@ from app.db.base import db_time
 from app.db.json_values import storable
 from app.db.models import Job, Step
 from app.jobs import repository
+from app.jobs.budgets import NextTry, lost_for_good, next_try, next_try_after_loss
 from app.jobs.lifecycle import AttemptOutcome, CancelReason, Desired, StepStatus
-from fusion.errors import ErrorCategory, ErrorDict
+from fusion.errors import ErrorDict
 
-MAX_FAILURES_WITHOUT_PROGRESS: Final[Mapping[ErrorCategory, int]] = {
-    "user": 1,
-    "capacity": 1,
-    "infrastructure": 5,
-    "internal": 2,
-}
-"""Failures of one category since the last checkpoint, at which a step fails for good."""
-
-_BACK_OFF_SECONDS: Final = 2.0
-_MAX_BACK_OFF_SECONDS: Final = 600.0
+AT_ONCE: Final = NextTry(in_seconds=0.0, halve_batches=False)
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def complete_step(
@@ -61,16 +54,56 @@ def fail_step(session: Session, *, step_id: str, attempt: int, error: ErrorDict)
         return False
     step = repository.get_step(session, step_id)
     stored: dict[str, Any] = storable(dict(error))
+    earlier = (
+        []
+        if repository.has_stored_part(session, step)
+        else repository.errors_since_progress(session, step, outcome=AttemptOutcome.FAILED)
+    )
     repository.end_attempt(
         session, step_id, attempt=attempt, outcome=AttemptOutcome.FAILED, reason=error["code"], error=stored
     )
+    spent = _spent(session, step, num_errors=step.num_errors + 1)
     if is_stopping(session, job):
         end_cancelled(session, job, step)
-    elif (wait := _back_off_seconds(session, step, category=error["category"])) is not None:
-        requeue(session, job, step, reason=error["code"], ready_in_seconds=wait)
+    elif (found := next_try(stored, earlier=earlier)) is not None:
+        requeue(session, job, step, reason=error["code"], next_try=found, spent=spent)
     else:
-        fail_for_good(session, job, step, error=stored)
+        fail_for_good(session, job, step, error=_with_incident(stored, step), spent=spent)
     return True
+
+
+def lose_step(session: Session, *, step_id: str, attempt: int, error: ErrorDict) -> bool:
+    """The attempt's process is gone without an error of its own: killed, crashed, or stopped for stalling."""
+    job = repository.lock_job_of_step(session, step_id)
+    if job is None or not _is_running(session, step_id, attempt):
+        return False
+    lose(session, job, repository.get_step(session, step_id), error=error)
+    return True
+
+
+def lose(session: Session, job: Job, step: Step, *, error: ErrorDict) -> StepStatus:
+    """Running -> queued, or failed when the budget for losses is spent. The job's lock is held."""
+    stored: dict[str, Any] = storable(dict(error))
+    earlier = repository.errors_since_progress(session, step, outcome=AttemptOutcome.LOST)
+    repository.end_attempt(
+        session,
+        step.id,
+        attempt=step.attempt,
+        outcome=AttemptOutcome.LOST,
+        reason=error["code"],
+        error=stored,
+    )
+    if is_stopping(session, job):
+        end_cancelled(session, job, step)
+        return StepStatus.CANCELLED
+    spent = _spent(session, step, num_losses=step.num_losses + 1)
+    found = next_try_after_loss(stored, num_losses=spent["num_losses"])
+    if found is None:
+        poison = lost_for_good(step.name, losses=[*earlier, stored][-spent["num_losses"] :])
+        fail_for_good(session, job, step, error=poison, spent=spent)
+        return StepStatus.FAILED
+    requeue(session, job, step, reason=error["code"], next_try=found, spent=spent)
+    return StepStatus.QUEUED
 
 
 def release_step(session: Session, *, step_id: str, attempt: int, reason: str) -> bool:
@@ -102,7 +135,15 @@ def is_stopping(session: Session, job: Job) -> bool:
     return job.desired == Desired.CANCEL or repository.has_failed_step(session, job.id)
 
 
-def requeue(session: Session, job: Job, step: Step, *, reason: str, ready_in_seconds: float = 0.0) -> None:
+def requeue(
+    session: Session,
+    job: Job,
+    step: Step,
+    *,
+    reason: str,
+    next_try: NextTry = AT_ONCE,
+    spent: Mapping[str, Any] = NOTHING,
+) -> None:
     """Running -> queued. The job's lock is held, so the step is still where `step` says."""
     repository.move_step(
         session,
@@ -111,10 +152,12 @@ def requeue(session: Session, job: Job, step: Step, *, reason: str, ready_in_sec
         target=StepStatus.QUEUED,
         attempt=step.attempt,
         status_reason=storable(reason)[:100],
-        ready_at=repository.ready_at(job, in_seconds=ready_in_seconds),
+        ready_at=repository.ready_at(job, in_seconds=next_try.in_seconds),
+        num_batch_halvings=step.num_batch_halvings + int(next_try.halve_batches),
+        **spent,
         **_LET_GO,
     )
-    repository.ring_for(session, job, step.resource, after_seconds=ready_in_seconds)
+    repository.ring_for(session, job, step.resource, after_seconds=next_try.in_seconds)
     _tell(session, job, step, "step_requeued", f"{step.name} will be tried again: {reason}", reason=reason)
     repository.refresh_job(session, job)
 
@@ -136,7 +179,9 @@ def end_cancelled(session: Session, job: Job, step: Step) -> None:
     repository.refresh_job(session, job)
 
 
-def fail_for_good(session: Session, job: Job, step: Step, *, error: Mapping[str, Any]) -> None:
+def fail_for_good(
+    session: Session, job: Job, step: Step, *, error: Mapping[str, Any], spent: Mapping[str, Any]
+) -> None:
     """Running -> failed. Waiting steps of the job end, running ones hear it; what finished stays."""
     repository.move_step(
         session,
@@ -147,6 +192,7 @@ def fail_for_good(session: Session, job: Job, step: Step, *, error: Mapping[str,
         status_reason=storable(error["code"])[:100],
         error=dict(error),
         finished_at=db_time(),
+        **spent,
         **_LET_GO,
     )
     _tell(session, job, step, "step_failed", f"{step.name} failed: {error['message']}", error=dict(error))
@@ -166,15 +212,24 @@ def _is_running(session: Session, step_id: str, attempt: int) -> bool:
     return step.status == StepStatus.RUNNING and step.attempt == attempt
 
 
-def _back_off_seconds(session: Session, step: Step, *, category: ErrorCategory) -> float | None:
-    """How long to wait before the next attempt; None when the budget is spent."""
-    ended = repository.attempts_without_progress(session, step, outcome=AttemptOutcome.FAILED)
-    failures = sum(1 for one in ended if one.error is not None and one.error["category"] == category)
-    if failures >= MAX_FAILURES_WITHOUT_PROGRESS[category]:
-        return None
-    longest = min(_MAX_BACK_OFF_SECONDS, _BACK_OFF_SECONDS * 2.0**failures)
-    # Half of it at random, so that steps that failed together do not come back together.
-    return longest * random.uniform(0.5, 1.0)
+def _spent(
+    session: Session, step: Step, *, num_errors: int | None = None, num_losses: int | None = None
+) -> dict[str, int]:
+    """What the budgets have spent once this attempt is over: nothing, if it stored a part."""
+    if repository.has_stored_part(session, step):
+        return {"num_errors": 0, "num_losses": 0, "forgiven_attempts": step.attempt}
+    return {
+        "num_errors": step.num_errors if num_errors is None else num_errors,
+        "num_losses": step.num_losses if num_losses is None else num_losses,
+    }
+
+
+def _with_incident(error: dict[str, Any], step: Step) -> dict[str, Any]:
+    """A mistake of ours with what its user can quote."""
+    if error["category"] != "internal":
+        return error
+    quote = f"quote {step.id} attempt {step.attempt} to the operator"
+    return {**error, "hint": f"{error['hint']}; {quote}" if error.get("hint") else quote}
 
 
 def _register_model(session: Session, job: Job, *, artifact_id: str) -> None:

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: submit, check, follow, cancel and retry fusion jobs."""
+"""`/v1/jobs`: submit, check and follow fusion jobs. What is done to them is in `action_endpoints`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,6 @@ from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import Job
 from app.errors import (
     BadRequest,
-    Conflict,
     ContentTooLarge,
     Forbidden,
     NotFound,
@@ -22,7 +21,8 @@ from app.errors import (
     problem_responses,
 )
 from app.jobs import queries, service
-from app.jobs.lifecycle import FINISHED_JOBS, JobStatus
+from app.jobs.actions import MAX_PRIORITY, MIN_PRIORITY
+from app.jobs.lifecycle import JobStatus
 from app.jobs.schemas import EventOut, JobOut, MetricPointOut, PlannedStepOut, StepOut, ValidationOut
 from app.jobs.spec_checks import check_spec
 from app.jobs.spec_request import SPEC_REQUEST_BODY, SpecOfRequest
@@ -46,6 +46,15 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+Priority = Annotated[
+    int | None,
+    Query(
+        ge=MIN_PRIORITY,
+        le=MAX_PRIORITY,
+        description="Which of the project's jobs goes first: the higher one. Can be changed later.",
+    ),
+]
+
 
 @router.post(
     "",
@@ -64,6 +73,7 @@ def submit_job(
     session: WriteSession,
     spec: SpecOfRequest,
     idempotency_key: IdempotencyKey = None,
+    priority: Priority = None,
     dry_run: Annotated[bool, Query(description="Check only; nothing is stored.")] = False,
 ) -> JobOut | JSONResponse:
     """Submit a fusion job. The body is the spec, as JSON or YAML."""
@@ -76,6 +86,7 @@ def submit_job(
         spec=spec,
         created_by=principal.key_id,
         idempotency_key=idempotency_key,
+        priority=priority or 0,
     )
     response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
     if submitted.replayed:
@@ -152,25 +163,6 @@ def list_job_metrics(
     job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
     points, has_more = _metric_points(session, job, step=step, max_points=max_points, page=page)
     return ListOf[MetricPointOut](**list_of(points, has_more=has_more))
-
-
-@router.post(
-    "/{job_id}/cancel",
-    responses={**_ID_PROBLEMS, 202: {"model": JobOut, "description": "What runs is being stopped."}},
-)
-def cancel_job(principal: CurrentPrincipal, session: WriteSession, response: Response, job_id: str) -> JobOut:
-    """Stop a job. 202 while something still runs, 200 when nothing is left to do."""
-    job = service.request_cancel(session, project_id=principal.project_id, job_id=job_id)
-    if JobStatus(job.status) not in FINISHED_JOBS:
-        response.status_code = status.HTTP_202_ACCEPTED
-    return queries.show_jobs(session, [job])[0]
-
-
-@router.post("/{job_id}/retry", status_code=202, responses=problem_responses(NotFound, Conflict))
-def retry_job(principal: CurrentPrincipal, session: WriteSession, job_id: str) -> JobOut:
-    """Take a failed job up where it stopped. What finished is kept."""
-    job = service.retry(session, project_id=principal.project_id, job_id=job_id)
-    return queries.show_jobs(session, [job])[0]
 
 
 def _allowed_roots(request: Request) -> tuple[Path, ...]:

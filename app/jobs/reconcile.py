@@ -14,12 +14,10 @@ from app.db.base import db_time
 from app.db.models import IdempotencyKey, Job, OutboxMessage, Step, Worker
 from app.db.session import in_transaction
 from app.jobs import completion, repository
-from app.jobs.lifecycle import AttemptOutcome, Desired, StepStatus
+from app.jobs.budgets import worker_lost
+from app.jobs.lifecycle import Desired, StepStatus
 from app.logs import get_logger
-from fusion.errors import ErrorDict
 
-MAX_LOSSES_WITHOUT_PROGRESS: Final = 3
-"""Lost attempts since the last checkpoint, at which a step counts as what kills its workers."""
 RING_AGAIN_AFTER_SECONDS: Final = 10.0
 """A ready step that nobody claimed for so long rings again."""
 _MAX_RINGS: Final = 32
@@ -99,19 +97,7 @@ def _expire(session: Session, step_id: str) -> StepStatus | None:
     job = repository.lock_job_of_step(session, step_id)
     if job is None or not _is_still_expired(session, step_id):
         return None
-    step = repository.get_step(session, step_id)
-    repository.end_attempt(
-        session, step_id, attempt=step.attempt, outcome=AttemptOutcome.LOST, reason="worker_lost"
-    )
-    if completion.is_stopping(session, job):
-        completion.end_cancelled(session, job, step)
-        return StepStatus.CANCELLED
-    lost = repository.attempts_without_progress(session, step, outcome=AttemptOutcome.LOST)
-    if len(lost) >= MAX_LOSSES_WITHOUT_PROGRESS:
-        completion.fail_for_good(session, job, step, error=_worker_lost(step, num_losses=len(lost)))
-        return StepStatus.FAILED
-    completion.requeue(session, job, step, reason="worker_lost")
-    return StepStatus.QUEUED
+    return completion.lose(session, job, repository.get_step(session, step_id), error=worker_lost())
 
 
 def _is_still_expired(session: Session, step_id: str) -> bool:
@@ -121,17 +107,6 @@ def _is_still_expired(session: Session, step_id: str) -> bool:
         Step.id == step_id, Step.status == StepStatus.RUNNING, Step.lease_ends_at < db_time()
     )
     return session.scalar(query.with_for_update(key_share=True, skip_locked=True)) is not None
-
-
-def _worker_lost(step: Step, *, num_losses: int) -> ErrorDict:
-    return ErrorDict(
-        code="worker_lost",
-        category="infrastructure",
-        message=f"{step.name}: {num_losses} workers in a row fell silent before any progress was stored",
-        hint="look for a worker that was killed, often for its memory; then retry the job",
-        pointer=None,
-        retryable=True,
-    )
 
 
 def _ring_again(session: Session) -> int:

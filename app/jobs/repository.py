@@ -5,11 +5,11 @@ cannot both miss that they were the last, events get their numbers in order, and
 for each other. Heartbeats and progress touch only their own running step and take no such lock.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db.base import db_time
@@ -235,16 +235,18 @@ def end_attempt(
     session.execute(statement.execution_options(synchronize_session=False))
 
 
-def attempts_without_progress(session: Session, step: Step, *, outcome: AttemptOutcome) -> Sequence[Attempt]:
-    """Attempts that ended in `outcome` since the last stored checkpoint and since the user's last retry."""
-    last_checkpoint = session.scalar(
-        select(func.max(Artifact.attempt)).where(Artifact.step_id == step.id, Artifact.kind == "checkpoint")
+def errors_since_progress(session: Session, step: Step, *, outcome: AttemptOutcome) -> list[dict[str, Any]]:
+    """Errors of the attempts that ended in `outcome` and still count, in their order."""
+    query = select(Attempt.error).where(
+        Attempt.step_id == step.id, Attempt.outcome == outcome, Attempt.attempt > step.forgiven_attempts
     )
-    counted_from = max(step.forgiven_attempts, last_checkpoint or 0)
-    query = select(Attempt).where(
-        Attempt.step_id == step.id, Attempt.outcome == outcome, Attempt.attempt > counted_from
-    )
-    return session.scalars(query.execution_options(populate_existing=True)).all()
+    return [error for error in session.scalars(query.order_by(Attempt.attempt)) if error is not None]
+
+
+def has_stored_part(session: Session, step: Step) -> bool:
+    """Whether the running attempt has stored a part, so that the next one need not begin where it did."""
+    of_attempt = (Artifact.step_id == step.id, Artifact.attempt == step.attempt)
+    return bool(session.scalar(select(exists().where(*of_attempt, Artifact.kind == "checkpoint"))))
 
 
 def has_failed_step(session: Session, job_id: str) -> bool:

@@ -2,12 +2,13 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.db.base import unix_seconds
 from app.db.models import Event, Job, MetricPoint, Step
+from app.jobs.actions import MAX_PRIORITY, MIN_PRIORITY
 from app.jobs.lifecycle import JobStatus, StepStatus
 from app.jobs.progress import JobProgress, StepProgress
 from fusion.errors import ErrorCategory
@@ -68,6 +69,10 @@ class JobOut(Shown):
     """The fused model, once it is published."""
     artifact_id: str | None
     """The fused checkpoint, to download."""
+    priority: int
+    """Which of the project's jobs goes first: the higher one."""
+    cloned_from_id: str | None
+    """The job whose spec this one began as."""
     spec: dict[str, Any]
     """The spec with every default and preset written out."""
     spec_digest: str
@@ -86,12 +91,23 @@ class JobOut(Shown):
             error=None if job.error is None else ErrorOut.model_validate(job.error),
             model_id=model_id,
             artifact_id=artifact_id,
+            priority=job.priority,
+            cloned_from_id=job.cloned_from_id,
             spec=job.spec,
             spec_digest=job.spec_digest,
             created_at=unix_seconds(job.created_at),
             started_at=_seconds(job.started_at),
             finished_at=_seconds(job.finished_at),
         )
+
+
+class JobChange(BaseModel):
+    """What of a job can be changed."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    priority: Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
+    """Which of the project's jobs goes first: the higher one."""
 
 
 class PlannedStepOut(Shown):
@@ -129,6 +145,10 @@ class StepOut(Shown):
     status_reason: str | None
     attempt: int
     """Tries so far."""
+    num_errors: int
+    """Tries that failed since the last progress; a budget ends the step."""
+    num_losses: int
+    """Tries whose worker or process was lost since the last progress; the third ends the step."""
     needs: list[str]
     progress: ProgressOut
     artifact_id: str | None
@@ -151,6 +171,8 @@ class StepOut(Shown):
                 "status": step.status,
                 "status_reason": step.status_reason,
                 "attempt": step.attempt,
+                "num_errors": step.num_errors,
+                "num_losses": step.num_losses,
                 "needs": needs,
                 "progress": ProgressOut.of(progress),
                 "artifact_id": step.artifact_id,

@@ -18,20 +18,21 @@ from app.jobs.actions import (
     retry,
     set_priority,
 )
-from app.jobs.claims import (
-    ClaimedStep,
-    claim_step,
+from app.jobs.claims import ClaimedStep, claim_step, find_unheard_claim
+from app.jobs.cloning import merged_spec
+from app.jobs.completion import complete_step, confirm_cancelled, fail_step, lose_step, release_step
+from app.jobs.lifecycle import Instruction
+from app.jobs.planning import plan_job
+from app.jobs.reconcile import Reconciler, ReconcileReport, reconcile
+from app.jobs.reports import (
+    attempt_outcome,
     heartbeat,
     holds_step,
     record_metrics,
     record_note,
     record_progress,
-    see_worker,
 )
-from app.jobs.completion import complete_step, confirm_cancelled, fail_step, release_step
-from app.jobs.lifecycle import Instruction
-from app.jobs.planning import plan_job
-from app.jobs.reconcile import Reconciler, ReconcileReport, reconcile
+from app.jobs.workers import see_worker
 from fusion.spec import FusionSpec
 
 __all__ = [
@@ -40,13 +41,17 @@ __all__ = [
     "ReconcileReport",
     "Reconciler",
     "Submitted",
+    "attempt_outcome",
     "claim_step",
     "complete_step",
     "confirm_cancelled",
     "fail_step",
+    "find_unheard_claim",
     "get_job",
     "heartbeat",
     "holds_step",
+    "lose_step",
+    "merged_spec",
     "reconcile",
     "record_metrics",
     "record_note",

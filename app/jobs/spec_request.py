@@ -27,6 +27,18 @@ SPEC_REQUEST_BODY: Final[dict[str, Any]] = {
     }
 }
 """For `openapi_extra`: the endpoints read the body themselves."""
+OVERRIDES_REQUEST_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": False,
+        "content": {
+            media_type: {
+                "schema": {"type": "object", "title": "Part of a FusionSpec"},
+                "example": {"name": "gentler", "training": {"learning_rate": 5e-6}},
+            }
+            for media_type in (JSON_MEDIA_TYPE, "application/yaml")
+        },
+    }
+}
 
 
 async def _body(request: Request) -> bytes:
@@ -34,11 +46,15 @@ async def _body(request: Request) -> bytes:
 
 
 def _spec_of_request(request: Request, body: Annotated[bytes, Depends(_body)]) -> FusionSpec:
-    content_type = request.headers.get("content-type", JSON_MEDIA_TYPE)
-    return read_spec(body, media_type=content_type.partition(";")[0].strip().lower())
+    return read_spec(body, media_type=_media_type(request))
+
+
+def _overrides_of_request(request: Request, body: Annotated[bytes, Depends(_body)]) -> dict[str, Any]:
+    return _read_mapping(body, media_type=_media_type(request)) if body.strip() else {}
 
 
 SpecOfRequest = Annotated[FusionSpec, Depends(_spec_of_request)]
+OverridesOfRequest = Annotated[dict[str, Any], Depends(_overrides_of_request)]
 
 
 def read_spec(body: bytes, *, media_type: str) -> FusionSpec:
@@ -49,15 +65,15 @@ def read_spec(body: bytes, *, media_type: str) -> FusionSpec:
         BadRequest: the text cannot be parsed.
         Unprocessable: with one entry per wrong field.
     """
-    data = _parse(body, media_type=media_type)
-    if not isinstance(data, dict):
-        raise Unprocessable(
-            f"a spec is a mapping that starts with api_version: fusion/v1, got {type(data).__name__}",
-            code="spec_invalid",
-        )
-    problems = list(_unstorable(data, ()))
-    if problems:
-        raise _refusal(problems)
+    return parse_spec(_read_mapping(body, media_type=media_type))
+
+
+def parse_spec(data: dict[str, Any]) -> FusionSpec:
+    """Validate what may be a spec.
+
+    Raises:
+        Unprocessable: with one entry per wrong field.
+    """
     try:
         return FusionSpec.model_validate(data)
     except ValidationError as error:
@@ -70,6 +86,23 @@ def field_problems(error: ValidationError) -> list[FieldProblem]:
         FieldProblem(pointer=problem.pointer, code=problem.code, detail=problem.message)
         for problem in spec_problems(error)
     ]
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", JSON_MEDIA_TYPE).partition(";")[0].strip().lower()
+
+
+def _read_mapping(body: bytes, *, media_type: str) -> dict[str, Any]:
+    data = _parse(body, media_type=media_type)
+    if not isinstance(data, dict):
+        raise Unprocessable(
+            f"a spec is a mapping that starts with api_version: fusion/v1, got {type(data).__name__}",
+            code="spec_invalid",
+        )
+    problems = list(_unstorable(data, ()))
+    if problems:
+        raise _refusal(problems)
+    return data
 
 
 def _parse(body: bytes, *, media_type: str) -> Any:

@@ -45,6 +45,7 @@ class CapturePlan:
     settings: CaptureSettings
     max_tokens_per_batch: int | None
     max_tokens_per_window: int
+    num_batch_halvings: int
     prepared: Path
     shards: list[int]
     digests: dict[int, str]
@@ -88,6 +89,7 @@ def plan_capture(spec: FusionSpec, inputs: StageInputs) -> CapturePlan:
         max_tokens_per_window=min(
             spec.corpus.max_tokens_per_window, model["max_positions"] or spec.corpus.max_tokens_per_window
         ),
+        num_batch_halvings=inputs.num_batch_halvings,
         prepared=prepared,
         shards=shards,
         digests={

@@ -103,14 +103,13 @@ def fit_budget(budget: TokenBudget, model: LogitRows, *, plan: CapturePlan, memo
         token_id=plan.start_id,
         longest=plan.max_tokens_per_window,
     )
-    budget.limit(
-        tokens_that_fit(
-            cost,
-            longest=plan.max_tokens_per_window,
-            free_bytes=memory.free_bytes(),
-            reserved_bytes=model.chunk_bytes,
-        )
+    fitting = tokens_that_fit(
+        cost,
+        longest=plan.max_tokens_per_window,
+        free_bytes=memory.free_bytes(),
+        reserved_bytes=model.chunk_bytes,
     )
+    budget.limit(max(1, fitting >> plan.num_batch_halvings))
 
 
 def _load(plan: CapturePlan) -> LogitRows:

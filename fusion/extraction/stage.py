@@ -50,7 +50,9 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     tally.done_windows = sum(meta["num_windows"] for meta in finished.values())
     tally.num_tokens = tally.num_reused_tokens = sum(meta["num_rows"] for meta in finished.values())
     missing = [shard for shard in plan.shards if shard not in finished]
-    budget = TokenBudget(max_tokens=plan.max_tokens_per_batch or MAX_TOKENS[plan.device.type])
+    budget = TokenBudget(
+        max_tokens=inputs.within_memory(plan.max_tokens_per_batch or MAX_TOKENS[plan.device.type])
+    )
     if missing:
         store = WindowStore(inputs.capture_cache, space=plan.space, facts=plan.facts, progress=progress)
         for shard in finished:

@@ -59,4 +59,12 @@ def _unreachable(label: str, error: Exception) -> InfrastructureError:
         code="hub_unreachable",
         hint="check the worker's network, its proxy and HF_ENDPOINT, then retry; without a network, give the "
         "model as a path",
+        retry_after_seconds=_retry_after_seconds(error),
     )
+
+
+def _retry_after_seconds(error: Exception) -> float | None:
+    """What the hub said with a 429 or 503, in seconds; a date is left to our own back-off."""
+    response = getattr(error, "response", None)
+    text = "" if response is None else response.headers.get("Retry-After", "")
+    return float(text) if text.strip().isdecimal() else None

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from fusion.errors import CapacityError, TrainingDiverged
+from fusion.errors import CapacityError, InfrastructureError, TrainingDiverged
+from fusion.io.end_request import asked_to_end
 from fusion.progress import Progress
 from fusion.spec import TrainingSpec
 from fusion.training.batches import Schedule
@@ -87,15 +88,23 @@ class Trainer:
     def run(self) -> TrainState:
         """Train to the end, from the newest usable checkpoint on.
 
+        On SIGTERM it stores a checkpoint after the step that is under way and ends.
+
         Raises:
             TrainingDiverged: loss or gradient is not a number.
             CapacityError: not even one sequence fits into memory.
+            InfrastructureError: it was asked to end.
         """
         self._resume()
         self._logged_at = time.monotonic()
-        with self.open_feed() as feed:
+        with (
+            asked_to_end(listen=self.accelerator.num_processes == 1) as end_is_wanted,
+            self.open_feed() as feed,
+        ):
             while self.state.step < self.schedule.num_steps:
                 self._step(feed)
+                if end_is_wanted() and self.state.step < self.schedule.num_steps:
+                    self._end_early()
             self.data_wait_seconds = feed.wait_seconds
         return self.state
 
@@ -109,6 +118,16 @@ class Trainer:
             device=self.accelerator.device,
         )
 
+    def _end_early(self) -> None:
+        """Keep what was trained so far and end."""
+        if self.state.step % self.training.checkpoint_every_steps:
+            self._commit()
+        raise InfrastructureError(
+            f"training was asked to end after step {self.state.step}; its checkpoint is stored",
+            code="stage_terminated",
+            hint="it continues from there when it is run again",
+        )
+
     def _resume(self) -> None:
         found = newest_checkpoint(
             self.checkpoint_folder,
@@ -116,7 +135,9 @@ class Trainer:
             on_unusable=lambda name, reason: self.progress.note(f"checkpoint {name} is not used: {reason}"),
         )
         if found is not None:
+            budget = self.state.max_tokens_per_micro_batch
             self.state = load_checkpoint(found, model=self.student.model, optimiser=self.optimiser)
+            self.state.max_tokens_per_micro_batch = min(budget, self.state.max_tokens_per_micro_batch)
             self.num_resumed_steps = self.state.step
             self.num_resumed_tokens = self.state.num_tokens
             self.progress.note(f"training continues after step {self.state.step}", checkpoint=found.name)

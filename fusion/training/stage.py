@@ -56,8 +56,9 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
         checkpoint_folder=out_dir / "checkpoints",
         digest=_run_digest(spec, role, target=target, lessons=lessons),
         progress=progress,
-        max_tokens_per_micro_batch=spec.training.max_tokens_per_micro_batch
-        or _MAX_TOKENS_PER_MICRO_BATCH[accelerator.device.type],
+        max_tokens_per_micro_batch=inputs.within_memory(
+            spec.training.max_tokens_per_micro_batch or _MAX_TOKENS_PER_MICRO_BATCH[accelerator.device.type]
+        ),
     )
     started = time.monotonic()
     state = trainer.run()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,21 @@ def is_running(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def test_the_same_mistake_has_the_same_fingerprint() -> None:
+    def stumble(message: str) -> None:
+        raise KeyError(message)
+
+    def trip(message: str) -> None:
+        raise KeyError(message)
+
+    def fingerprint_of(function: Callable[[str], None], message: str) -> str | None:
+        try:
+            function(message)
+        except KeyError as error:
+            return as_fusion_error(error).to_dict()["fingerprint"]
+        return None
+
+    assert fingerprint_of(stumble, "a") == fingerprint_of(stumble, "b")
+    assert fingerprint_of(stumble, "a") != fingerprint_of(trip, "a")

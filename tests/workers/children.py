@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fusion.io.end_request import asked_to_end
 from fusion.io.manifest import write_manifest
 
 
@@ -102,6 +103,44 @@ def _resumable(request: dict[str, Any], say: Any) -> int:
     say(type="note", message="family", details={"pids": [os.getpid()]})
     time.sleep(120)
     return 0
+
+
+def _silent(request: dict[str, Any], say: Any) -> int:
+    """Says who it is and then nothing for ever."""
+    say(type="note", message="family", details={"pids": [os.getpid()]})
+    time.sleep(120)
+    return 0
+
+
+def _slow_talker(request: dict[str, Any], say: Any) -> int:
+    """Takes longer than it may be silent, and is never silent for so long."""
+    for number in range(8):
+        say(type="progress", done=number, total=8, unit="windows", tokens=None)
+        time.sleep(0.25)
+    return _work(request, say)
+
+
+def _tells_halvings(request: dict[str, Any], say: Any) -> int:
+    write_manifest(Path(request["out_dir"]), kind="thing")
+    say(type="report", figures={"num_batch_halvings": request["num_batch_halvings"]})
+    return 0
+
+
+def _stores_on_term(request: dict[str, Any], say: Any) -> int:
+    """Works until it is asked to end, then takes a moment to store a part; with the part it ends well."""
+    if (Path(request["out_dir"]) / "parts" / "one" / "manifest.json").is_file():
+        return _work(request, say)
+    with asked_to_end() as end_is_wanted:
+        say(type="note", message="family", details={"pids": [os.getpid()]})
+        while not end_is_wanted():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        part = Path(request["out_dir"]) / "parts" / "one"
+        part.mkdir(parents=True)
+        (part / "data.txt").write_text("part")
+        write_manifest(part, kind="part")
+        say(type="part", path="parts/one")
+    return 1
 
 
 if __name__ == "__main__":

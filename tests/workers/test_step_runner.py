@@ -129,6 +129,89 @@ def test_a_crash_is_tried_again(workshop: Workshop, behaviour: str, code: str, c
     assert workshop.steps(job_id)["prepare"].attempt == 2
 
 
+def test_a_stage_that_falls_silent_is_killed_and_counts_as_lost(
+    make_workshop: Callable[..., Workshop], any_database_url: str
+) -> None:
+    limits = {"prepare": 0.5}
+    workshop = make_workshop(
+        database_url=any_database_url, heartbeat_seconds=0.2, stall_seconds=limits
+    ).playing("silent")
+    job_id = workshop.submit()
+
+    run_one(workshop.worker)
+
+    step = workshop.steps(job_id)["prepare"]
+    assert (step.status, step.status_reason) == ("queued", "stalled")
+    assert (step.num_losses, step.num_errors) == (1, 0)
+    assert not any(runs(pid) for pid in workshop.family(job_id))
+
+
+def test_a_stage_that_goes_on_speaking_is_left_alone(make_workshop: Callable[..., Workshop]) -> None:
+    workshop = make_workshop(stall_seconds={"prepare": 1.0}).playing("slow_talker")
+    job_id = workshop.submit()
+
+    run_one(workshop.worker)
+
+    assert workshop.steps(job_id)["prepare"].status == "succeeded"
+
+
+def test_what_kills_its_process_three_times_is_poison(
+    make_workshop: Callable[..., Workshop], any_database_url: str
+) -> None:
+    workshop = make_workshop(database_url=any_database_url).playing("killed")
+    job_id = workshop.submit()
+
+    for _ in range(3):
+        assert run_one(workshop.worker)
+        with transaction(workshop.worker.engine) as session:
+            session.execute(update(Step).where(Step.status == "queued").values(ready_at=Step.created_at))
+
+    step, error = workshop.steps(job_id)["prepare"], workshop.job(job_id).error
+    assert (step.status, step.attempt, step.num_losses) == ("failed", 3, 3)
+    assert error is not None
+    assert error["code"] == "worker_lost"
+    assert "stage_killed, stage_killed, stage_killed" in error["message"]
+    assert "max_tokens" in error["hint"]
+    assert run_one(workshop.worker) is False
+
+
+def test_a_killed_stage_is_asked_to_use_less_memory(workshop: Workshop) -> None:
+    workshop = workshop.playing("killed")
+    job_id = workshop.submit()
+    run_one(workshop.worker)
+    with transaction(workshop.worker.engine) as session:
+        session.execute(update(Step).where(Step.status == "queued").values(ready_at=Step.created_at))
+
+    run_one(workshop.playing("tells_halvings").worker)
+
+    assert workshop.steps(job_id)["prepare"].figures == {"num_batch_halvings": 1}
+
+
+def test_a_pause_lets_the_stage_store_what_it_has(
+    make_workshop: Callable[..., Workshop], any_database_url: str
+) -> None:
+    workshop = make_workshop(database_url=any_database_url, heartbeat_seconds=0.2).playing("stores_on_term")
+    job_id = workshop.submit()
+    thread = workshop.run_one_in_background()
+    wait_for(lambda: workshop.family(job_id))
+    ids = {"project_id": workshop.job(job_id).project_id, "job_id": job_id}
+
+    with transaction(workshop.worker.engine) as session:
+        jobs.request_pause(session, **ids)
+    thread.join(timeout=30)
+
+    step = workshop.steps(job_id)["prepare"]
+    assert not thread.is_alive()
+    assert workshop.job(job_id).status == "paused"
+    assert (step.status, step.num_errors, step.num_losses) == ("queued", 0, 0)
+    assert [part.role for part in workshop.artifacts(job_id, "checkpoint")] == ["parts/one"]
+    assert run_one(workshop.worker) is False
+    with transaction(workshop.worker.engine) as session:
+        jobs.request_resume(session, **ids)
+    assert run_one(workshop.worker)
+    assert workshop.steps(job_id)["prepare"].status == "succeeded"
+
+
 def test_a_crash_says_the_last_lines_of_the_log(workshop: Workshop) -> None:
     workshop = workshop.playing("silent_end")
     job_id = workshop.submit()
@@ -147,7 +230,7 @@ def test_a_crash_says_the_last_lines_of_the_log(workshop: Workshop) -> None:
 def test_cancel_ends_a_stubborn_family(
     make_workshop: Callable[..., Workshop], any_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.child_process.TERMINATE_SECONDS", 1.0)
+    monkeypatch.setattr("workers.supervision.TERMINATE_SECONDS", 1.0)
     workshop = make_workshop(database_url=any_database_url, heartbeat_seconds=0.2).playing("stubborn_family")
     job_id = workshop.submit()
     thread = workshop.run_one_in_background()

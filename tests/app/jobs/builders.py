@@ -145,6 +145,12 @@ def statuses(engine: Engine, job_id: str) -> dict[str, str]:
         return {step.name: step.status for step in steps}
 
 
+def step_ids(engine: Engine, job_id: str, *, without: str) -> list[str]:
+    """Ids of the steps of a job that are not in a status."""
+    with read_only(engine) as session:
+        return list(session.scalars(select(Step.id).where(Step.job_id == job_id, Step.status != without)))
+
+
 def outcomes(engine: Engine, step_id: str) -> list[str]:
     """How the attempts at a step ended."""
     with read_only(engine) as session:

@@ -1,5 +1,6 @@
 """Training runs on a tiny target, interrupted at will."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ class Interrupted(Exception):
 
 
 class RecordingProgress(NullProgress):
-    """Keeps what a stage says; stops it after a given step."""
+    """Keeps what a stage says; stops it after a given step, or asks it to end there."""
 
-    def __init__(self, *, stop_after_step: int | None = None) -> None:
+    def __init__(self, *, stop_after_step: int | None = None, end_after_step: int | None = None) -> None:
         self.stop_after_step = stop_after_step
+        self.end_after_step = end_after_step
         self.parts: list[str] = []
         self.notes: list[str] = []
         self.values: list[dict[str, float]] = []
@@ -40,6 +42,8 @@ class RecordingProgress(NullProgress):
         self.updates.append((done, total, tokens))
         if done == self.stop_after_step:
             raise Interrupted
+        if done == self.end_after_step:
+            signal.raise_signal(signal.SIGTERM)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         self.values.append(values)

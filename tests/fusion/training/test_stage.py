@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fusion.errors import CapacityError, TrainingDiverged
+from fusion.errors import CapacityError, InfrastructureError, TrainingDiverged
 from fusion.io.manifest import read_manifest
 from fusion.training import stage
 from fusion.training.student import Student
@@ -75,6 +75,21 @@ def test_twice_interrupted_run_gives_the_same_bytes(case):
     assert (case.folder / "broken/training.json").read_bytes() == (
         case.folder / "whole/training.json"
     ).read_bytes()
+
+
+def test_asked_to_end_it_stores_a_checkpoint_between_two_and_loses_nothing(case):
+    case.run("whole")
+    progress = RecordingProgress(end_after_step=3)
+
+    with pytest.raises(InfrastructureError, match="after step 3") as ended:
+        case.run("ended", progress=progress)
+    again = RecordingProgress()
+    case.run("ended", progress=again)
+
+    assert ended.value.code == "stage_terminated"
+    assert progress.updates[-1][0] == 3
+    assert again.updates[0][0] == 4
+    assert case.weights("ended") == case.weights("whole")
 
 
 def test_damaged_checkpoint_gives_way_to_the_one_before(case):

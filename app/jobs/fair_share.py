@@ -1,0 +1,104 @@
+"""In which order steps are handed out.
+
+Between projects the one with the fewest running steps goes first, and of several the one that was served
+longest ago: however many jobs a project submits, another project's first job is next. Within a project its
+jobs' priority decides, then their age. A priority therefore never takes from another project.
+
+The cost is a few index probes per project, however many steps wait (`ix_steps_claimable`).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, and_, func, literal, literal_column, select, union_all
+from sqlalchemy.orm import Session
+
+from app.db.base import db_time
+from app.db.models import Attempt, Job, Project, Step
+from app.jobs.lifecycle import Desired, StepStatus
+
+_CLAIM_ORDER = (Step.claim_rank, Step.job_id, Step.position)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """The next step of a project on one resource."""
+
+    step_id: str
+    job_id: str
+    project_id: str
+    resource: str
+
+
+def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
+    """Projects with a step to claim, the one whose turn it is first."""
+    heads = union_all(*(_heads(resource) for resource in resources)).subquery()
+    running = (
+        select(Step.project_id, func.count().label("num_running"))
+        .where(Step.status == StepStatus.RUNNING, Step.resource.in_(resources))
+        .group_by(Step.project_id)
+        .subquery()
+    )
+    served_at = (
+        select(func.max(Attempt.started_at)).where(Attempt.project_id == heads.c.project_id).scalar_subquery()
+    )
+    query = (
+        select(Step.id, Step.job_id, Step.project_id, Step.resource)
+        .select_from(heads)
+        .join(Step, Step.id == heads.c.step_id)
+        .outerjoin(running, running.c.project_id == heads.c.project_id)
+        .order_by(func.coalesce(running.c.num_running, 0), served_at.asc().nulls_first(), *_CLAIM_ORDER)
+    )
+    return [
+        Candidate(step_id=row.id, job_id=row.job_id, project_id=row.project_id, resource=row.resource)
+        for row in session.execute(query)
+    ]
+
+
+def next_step(session: Session, candidate: Candidate, *, wait: bool) -> tuple[str, str] | None:
+    """(step, job) to claim next for a candidate, with the job's row locked.
+
+    What somebody else is writing to is passed over. With `wait` it is waited for, and the step may be gone
+    by then.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        # One writer: nobody holds anything, and nothing has moved since the candidates were read.
+        return candidate.step_id, candidate.job_id
+    query = (
+        select(Step.id, Step.job_id)
+        .join(Job, Job.id == Step.job_id)
+        .where(
+            Step.project_id == candidate.project_id,
+            Step.resource == candidate.resource,
+            is_claimable(),
+            Job.desired == Desired.RUN,
+        )
+        .order_by(*_CLAIM_ORDER)
+        .limit(1)
+    )
+    # Never wait with a step's lock in hand: everybody else locks the job first.
+    locked = (Job,) if wait else (Job, Step)
+    query = query.with_for_update(key_share=True, of=locked, skip_locked=not wait)
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row.id, row.job_id)
+
+
+def is_claimable() -> ColumnElement[bool]:
+    """Whether a step may be claimed now. Spelled out as in the index, or no planner would use it."""
+    queued = Step.status == literal_column(f"'{StepStatus.QUEUED}'")
+    return and_(queued, Step.ready_at.is_not(None), Step.ready_at <= db_time())
+
+
+def _heads(resource: str) -> Select[tuple[str, str, str]]:
+    """The next step of every project on one resource."""
+    step_id = (
+        select(Step.id)
+        .where(Step.project_id == Project.id, Step.resource == resource, is_claimable())
+        .order_by(*_CLAIM_ORDER)
+        .limit(1)
+        .correlate(Project)
+        .scalar_subquery()
+    )
+    return select(
+        Project.id.label("project_id"), literal(resource).label("resource"), step_id.label("step_id")
+    )
