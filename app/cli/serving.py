@@ -26,6 +26,7 @@ from app.settings import Settings
 from fusion.errors import UserError
 
 WORKER_STOP_SECONDS = 30.0
+"""What a worker needs to end, beside the time in which its stage may store what it has."""
 MAX_RESTART_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
 
@@ -80,7 +81,7 @@ class WorkerProcess:
             while process.poll() is None and not self._stop.wait(0.2):
                 pass
             if self._stop.is_set():
-                _end(process)
+                _end(process, within_seconds=self._settings.checkpoint_grace_seconds + WORKER_STOP_SECONDS)
                 return
             log.warning("worker_ended", returncode=process.returncode)
             pause = 1.0 if time.monotonic() - started > _STEADY_SECONDS else pause
@@ -162,11 +163,11 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], *, within_seconds: float) -> None:
     """Let the worker give its step back; kill it when it does not end."""
     process.terminate()
     try:
-        process.wait(timeout=WORKER_STOP_SECONDS)
+        process.wait(timeout=within_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

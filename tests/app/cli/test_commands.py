@@ -146,20 +146,6 @@ def test_watch_as_json_is_a_document_per_line(talking: Fusion, service: Service)
     assert update["events"][0]["message"] == "train.fused started"
 
 
-def test_cancel_and_retry_say_the_status(talking: Fusion, service: Service) -> None:
-    service.gives("POST /v1/jobs/job-1/cancel", {**JOB, "status": "cancelling"}, status=202)
-    service.gives("POST /v1/jobs/job-1/retry", {**JOB, "status": "queued"}, status=202)
-
-    assert talking("cancel", "job-1").out == "job-1 cancelling\n"
-    assert talking("retry", "job-1", "--json").json["status"] == "queued"
-
-
-def test_cancelling_what_has_ended_says_so(talking: Fusion, service: Service) -> None:
-    service.gives("POST /v1/jobs/job-1/cancel", JOB, status=202)
-
-    assert talking("cancel", "job-1").out == "job-1 succeeded; nothing was left to cancel\n"
-
-
 def test_keys_are_made_listed_and_revoked(talking: Fusion, service: Service) -> None:
     key = {"id": "key-1", "name": "ci", "prefix": "fus_1", "scopes": ["read", "write"]}
     service.gives("POST /v1/api_keys", {**key, "secret": "fus_1_secret"}, status=201)

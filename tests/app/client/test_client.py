@@ -59,6 +59,36 @@ def test_submit_is_repeated_under_one_idempotency_key() -> None:
     assert len(set(keys)) == 1
 
 
+@pytest.mark.parametrize("action", ["pause", "resume", "cancel"])
+def test_an_action_that_asks_for_a_state_is_repeated(action: str) -> None:
+    paths = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        paths.append(request.url.path)
+        if len(paths) < 3:
+            raise httpx2.ReadError("cut")
+        return httpx2.Response(202, json=JOB)
+
+    assert getattr(client_that(answer), action)("job-1").id == "job-1"
+    assert paths == [f"/v1/jobs/job-1/{action}"] * 3
+
+
+def test_a_clone_is_repeated_under_one_idempotency_key() -> None:
+    seen = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append((request.headers["idempotency-key"], request.url.params.get("priority"), request.content))
+        if len(seen) < 2:
+            raise httpx2.ReadError("cut")
+        return httpx2.Response(201, json={**JOB, "id": "job-2", "cloned_from_id": "job-1", "priority": 5})
+
+    job = client_that(answer).clone("job-1", {"name": "other"}, priority=5)
+
+    assert (job.id, job.cloned_from_id, job.priority) == ("job-2", "job-1", 5)
+    assert seen[0] == seen[1]
+    assert seen[0][1:] == ("5", b'{"name":"other"}')
+
+
 def test_a_service_that_is_not_there_is_named_with_a_way_out() -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("refused")
