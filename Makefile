@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## Train three small models, fuse them through the REST service, show the result (under 10 minutes)
-	$(BIN)/python examples/demo/run.py
+	$(BIN)/python -m examples.demo.run
 
 test: $(READY) ## Run all tests, end to end on SQLite and on PostgreSQL + Redis + Celery
 	$(BIN)/python -m pytest -n 2 --dist loadfile

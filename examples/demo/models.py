@@ -18,9 +18,9 @@ from typing import Any
 import sentencepiece as sp
 import torch
 import transformers as hf
-from texts import Document, Domain, documents
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from examples.demo.texts import Document, Domain, documents
 from fusion.llms.loading import load_tokenizer
 
 BLOCK_TOKENS = 256
@@ -29,7 +29,10 @@ BLOCKS_PER_STEP = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How one demo model is made. `domains` is the text it reads, `max_chars` how much of each."""
+    """How one small model is made. `domains` is the text it reads, `max_chars` how much of each.
+
+    autocast: half precision in training, faster where the processor multiplies it (`avx512_bf16`, `amx`).
+    """
 
     name: str
     likeness: str
@@ -42,6 +45,8 @@ class Recipe:
     max_chars: int
     num_steps: int
     learning_rate: float = 3e-3
+    seed: int = 0
+    autocast: bool = False
 
 
 RECIPES = (
@@ -86,27 +91,30 @@ RECIPES = (
 
 def make_models(cache: Path, *, say: Callable[[str], None]) -> dict[str, Path]:
     """Train whatever the cache does not hold, two models at a time; returns name -> checkpoint folder."""
-    folders = {recipe.name: cache / f"{recipe.name}-{_recipe_digest(recipe)}" for recipe in RECIPES}
+    folders = {recipe.name: cache / f"{recipe.name}-{recipe_digest(recipe)}" for recipe in RECIPES}
     missing = [recipe for recipe in RECIPES if not (folders[recipe.name] / "demo.json").is_file()]
     for recipe in RECIPES:
         if recipe not in missing:
             say(f"{recipe.name} ({recipe.likeness}): cached")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         longest_first = sorted(missing, key=lambda recipe: -recipe.num_steps)
-        jobs = [pool.submit(make_model, recipe, folders[recipe.name]) for recipe in longest_first]
+        jobs = [pool.submit(_make_demo_model, recipe, folders[recipe.name]) for recipe in longest_first]
         for job in jobs:
             say(job.result())
     return folders
 
 
-def make_model(recipe: Recipe, folder: Path) -> str:
+def _make_demo_model(recipe: Recipe, folder: Path) -> str:
+    return make_model(recipe, documents("pretraining"), folder)
+
+
+def make_model(recipe: Recipe, corpus: Sequence[Document], folder: Path) -> str:
     """Train tokenizer and model, save them, and return one line that says how it went."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(recipe.seed)
     hf.utils.logging.disable_progress_bar()
     started = time.monotonic()
-    corpus = _select(documents("pretraining"), recipe)
-    texts = [document.text for document in corpus]
+    texts = [document.text for document in _select(corpus, recipe)]
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = TOKENIZER_MAKERS[recipe.tokenizer](texts, recipe, folder)
     model = hf.AutoModelForCausalLM.from_config(_config(recipe, tokenizer))
@@ -123,7 +131,8 @@ def make_model(recipe: Recipe, folder: Path) -> str:
     )
 
 
-def _recipe_digest(recipe: Recipe) -> str:
+def recipe_digest(recipe: Recipe) -> str:
+    """Changes when anything about the recipe does."""
     return sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -228,13 +237,14 @@ def _train(model: Any, blocks: torch.Tensor, recipe: Recipe) -> float:
             (step + 1) / warmup, 0.05 + 0.475 * (1 + math.cos(math.pi * step / recipe.num_steps))
         ),
     )
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(recipe.seed)
     losses = []
     for _ in range(recipe.num_steps):
         batch = blocks[torch.randint(len(blocks), (BLOCKS_PER_STEP,), generator=generator)]
-        logits = model(input_ids=batch[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        loss.backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.autocast):
+            logits = model(input_ids=batch[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from models import make_models
 from rich.console import Console
-from texts import documents
 
 from app.client import FusionClient, JobUpdate
+from examples.demo.models import make_models
+from examples.demo.texts import documents
 from fusion.console import report_view
 
 ROOT = Path(".demo").resolve()

@@ -49,20 +49,21 @@ def _library_documents(part: Part) -> Iterator[Document]:
     for path in sorted(library.rglob("*.py")):
         name = path.relative_to(library)
         if _NOT_LIBRARY.isdisjoint(name.parts) and _part_of(name.as_posix()) == part:
-            yield from _module_documents(path)
+            yield from module_documents(path)
 
 
-def _module_documents(path: Path) -> Iterator[Document]:
+def module_documents(path: Path) -> Iterator[Document]:
+    """Functions and classes of one module as code, its docstrings as prose."""
     try:
         module = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError):
         return  # a few library files are broken on purpose, to test parsers
     for node in module.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield from _cut("code", ast.unparse(_without_docstrings(node)))
-    for node in ast.walk(module):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
-            yield from _cut("prose", ast.get_docstring(node) or "")
+            yield from cut_text("code", ast.unparse(_without_docstrings(node)))
+    for inner in ast.walk(module):
+        if isinstance(inner, ast.Module | ast.FunctionDef | ast.ClassDef):
+            yield from cut_text("prose", ast.get_docstring(inner) or "")
 
 
 def _without_docstrings(node: ast.stmt) -> ast.stmt:
@@ -78,10 +79,10 @@ def _without_docstrings(node: ast.stmt) -> ast.stmt:
 def _topic_documents(part: Part) -> Iterator[Document]:
     for name, text in sorted(topics.items()):
         if _part_of(name) == part:
-            yield from _cut("prose", text)
+            yield from cut_text("prose", text)
 
 
-def _cut(domain: Domain, text: str) -> Iterator[Document]:
+def cut_text(domain: Domain, text: str) -> Iterator[Document]:
     """Pieces of at most MAX_DOCUMENT_CHARS that end at a line's end."""
     while len(text) >= MIN_DOCUMENT_CHARS:
         end = len(text) if len(text) <= MAX_DOCUMENT_CHARS else text.rfind("\n", 0, MAX_DOCUMENT_CHARS) + 1
@@ -91,5 +92,9 @@ def _cut(domain: Domain, text: str) -> Iterator[Document]:
 
 
 def _part_of(name: str) -> Part:
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
-    return "fusion" if share < FUSION_SHARE else "pretraining"
+    return "fusion" if share_of(name) < FUSION_SHARE else "pretraining"
+
+
+def share_of(name: str) -> float:
+    """A number in [0, 1) that is the same on every machine, to divide modules into parts by."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
