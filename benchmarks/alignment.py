@@ -59,22 +59,30 @@ def _corpus(bench: Workbench) -> _Corpus:
 
 
 def _made_up_capture(bench: Workbench, name: str) -> Capture:
-    """Real tokens with random rows of K = 16: for speed only their number counts, and no model has to run."""
+    """Real tokens with random rows: for speed only their number counts, and no model has to run.
+
+    As many entries and tail samples as the default preset keeps.
+    """
     text = bench.text(name, bench.windows)
+    strategy = bench.spec("default").strategy
+    top_k, num_samples = strategy.extraction.top_k, strategy.num_tail_samples
     random = np.random.default_rng(0)
-    weights = np.sort(random.dirichlet(np.full(17, 0.3), size=text.num_rows).astype(np.float32))[:, ::-1]
+    weights = np.sort(random.dirichlet(np.full(top_k + 1, 0.3), size=text.num_rows).astype(np.float32))[
+        :, ::-1
+    ]
     with np.errstate(divide="ignore"):
         logprobs = np.log(weights)
-    first_ids = random.integers(0, bench.encoders[name].size - 16 * 61, size=(text.num_rows, 1))
+    size = bench.encoders[name].size
+    first_ids = random.integers(0, size - top_k * 61, size=(text.num_rows, 1))
     return Capture(
         window_starts=text.window_starts,
         ends=text.ends,
         next_ids=text.next_ids,
         next_logprobs=logprobs[:, 0],
-        top_ids=(first_ids + 61 * random.permutation(16)).astype(np.uint16),
-        top_logprobs=logprobs[:, :16].astype(np.float16),
-        tail_logprobs=logprobs[:, 16].astype(np.float16),
-        sample_ids=np.zeros((text.num_rows, 0), dtype=np.uint16),
+        top_ids=(first_ids + 61 * random.permutation(top_k)).astype(np.uint16),
+        top_logprobs=logprobs[:, :top_k].astype(np.float16),
+        tail_logprobs=logprobs[:, top_k].astype(np.float16),
+        sample_ids=random.integers(0, size, size=(text.num_rows, num_samples)).astype(np.uint16),
     )
 
 
@@ -169,7 +177,7 @@ def _boundary_and_byte_prefix(bench: Workbench, corpus: _Corpus, listener: Liste
     speed = num_tokens / timed.median
     return Row(
         name=f"boundary_and_byte_prefix.{bench.encoders[listener.name].size}",
-        work=f"{text.num_tokens:,} target tokens: align, rename 16 entries each, add, normalise",
+        work=f"{text.num_tokens:,} target tokens: align, rename 20 entries each, add, normalise",
         unit="tokens/s/core",
         measured=speed,
         compared=_MIN_TOKENS_PER_SECOND,

@@ -19,8 +19,8 @@ from fusion.training.student import make_student
 
 Method = Literal["fused", "control", "transformers"]
 
-NUM_ENTRIES = 48
-"""Of every row: three sources with 16 entries each, none of them in common, is the most that can be."""
+NUM_ENTRIES = 60
+"""Of every row: three sources with 12 entries and 8 draws each, none in common, is the most that can be."""
 OBJECTIVES = {
     "fused": Objective(clm_weight=0.9, divergence="ce", tail="bucket"),
     "control": Objective(clm_weight=1.0, divergence="ce", tail="bucket"),
@@ -43,6 +43,8 @@ def write_block(folder: Path, *, num_tokens: int, vocabulary_size: int, num_wind
         entry_weights=weights[:, :-1].astype(np.float16).ravel(),
         tails=weights[:, -1].astype(np.float16),
         speakers=np.full(num_tokens, -2, dtype=np.int8),
+        rivals=np.full(num_tokens, -2, dtype=np.int8),
+        rival_nats=np.ones(num_tokens, dtype=np.float16),
     )
     write_lessons(shard_folder(folder, 0), lessons, meta={})
 

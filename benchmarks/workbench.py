@@ -106,14 +106,15 @@ class Workbench:
         padding: PaddingCount | None = None,
     ) -> Capture:
         """Tokenise the windows and run a model over them as the stage does for one shard."""
+        strategy = self.spec("default").strategy
         return capture_shard(
             self.text(model.name, windows),
             model=logit_rows or model.logit_rows,
             device=self._device,
             settings=CaptureSettings(
                 num_valid_ids=self.encoders[model.name].size,
-                top_k=self.spec("default").strategy.extraction.top_k,
-                num_tail_samples=0,
+                top_k=strategy.extraction.top_k,
+                num_tail_samples=strategy.num_tail_samples,
                 seed=0,
             ),
             budget=TokenBudget(max_tokens=MAX_TOKENS[self._device.type]),

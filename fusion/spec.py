@@ -27,6 +27,7 @@ VocabularyMap = Literal["byte_prefix", "exact", "min_edit_distance"]
 Unaligned = Literal["mask", "one_hot_next", "one_hot_current"]
 BlendingRule = Literal["min_ce", "avg_ce", "weighted"]
 Tail = Literal["renormalise", "bucket", "sampled"]
+Follow = Literal["always", "while_better"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -143,10 +144,10 @@ class CorpusSpec(SpecModel):
 class ExtractionSpec(SpecModel):
     """What is kept of a source's next-token distributions."""
 
-    top_k: Annotated[int, Field(ge=1, le=1024)] = 16
+    top_k: Annotated[int, Field(ge=1, le=1024)] = 12
     """Entries kept per token."""
-    num_tail_samples: Annotated[int, Field(ge=0, le=256)] = 0
-    """Draws from the mass outside the top k, for the unbiased `sampled` tail (arXiv 2503.16870)."""
+    num_tail_samples: Annotated[int, Field(ge=1, le=256)] = 8
+    """Draws from the mass outside the top k, under objective.tail `sampled` only (arXiv 2503.16870)."""
     max_tokens_per_batch: Annotated[int, Field(ge=1)] | None = None
     """Token budget of one forward pass; found by probing when not given."""
 
@@ -197,11 +198,16 @@ class BlendingSpec(SpecModel):
 class ObjectiveSpec(SpecModel):
     """L = clm_weight * CLM + (1 - clm_weight) * divergence(blended row, target's row)."""
 
-    clm_weight: Fraction = 0.9
-    """The paper's lambda."""
+    clm_weight: Fraction = 0.5
+    """The paper's lambda, at rows that a speaker is followed at."""
+    clm_weight_alone: Fraction | None = 1.0
+    """Weight of CLM at rows without a divergence, where nobody speaks or is followed; null: `clm_weight`."""
     divergence: Literal["ce", "kl"] = "ce"
-    tail: Tail = "bucket"
+    tail: Tail = "sampled"
     """Mass outside the kept entries: divided away, kept as one bucket, or sampled."""
+    follow: Follow = "while_better"
+    """`while_better`: a speaker is followed only as long as it predicts text that the target has not been
+    trained on yet better than the target does by then. `always`: throughout, as in the paper."""
 
 
 class Strategy(SpecModel):
@@ -229,19 +235,13 @@ class Strategy(SpecModel):
         """The target is run over the corpus too: as a source, or to know where it is already better."""
         return self.target_as_source or self.blending.skip_if_target_better
 
+    @property
+    def num_tail_samples(self) -> int:
+        """Draws per row that are captured: none where the tail is not sampled."""
+        return self.extraction.num_tail_samples if self.objective.tail == "sampled" else 0
+
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Self:
-        sampled = self.objective.tail == "sampled"
-        if sampled and self.extraction.num_tail_samples == 0:
-            raise ValueError(
-                "objective.tail 'sampled' needs extraction.num_tail_samples > 0 (8 is a good start), "
-                "or choose objective.tail 'bucket'"
-            )
-        if not sampled and self.extraction.num_tail_samples > 0:
-            raise ValueError(
-                "extraction.num_tail_samples is only used by objective.tail 'sampled'; "
-                "set it to 0 or change the tail"
-            )
         if self.alignment.strict and self.alignment.tokens != "boundary":
             raise ValueError("alignment.strict applies to alignment.tokens 'boundary'; remove one of the two")
         if (
@@ -276,7 +276,13 @@ PRESETS: dict[str, dict[str, Any]] = {
             "score": "ce_per_token",
             "avg_ce_weights": "softmax_exp_negative",
         },
-        "objective": {"clm_weight": 0.9, "divergence": "ce", "tail": "renormalise"},
+        "objective": {
+            "clm_weight": 0.9,
+            "clm_weight_alone": None,
+            "divergence": "ce",
+            "tail": "renormalise",
+            "follow": "always",
+        },
     },
 }
 

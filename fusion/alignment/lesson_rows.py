@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fusion.alignment.rivals import Rivalry, measure_rivals
 from fusion.alignment.speakers import Listener, Silence, Speech, listen, score_windows
 from fusion.alignment.tally import SpeakerTally, Tally, count_reasons
 from fusion.alignment.target_text import TargetText
@@ -49,7 +50,8 @@ class Aligner:
             for listener in self.listeners
         ]
         scores = {
-            name: score_windows(text, capture, first, strategy=strategy) for name, capture in captures.items()
+            name: score_windows(text, capture, first, blending=strategy.blending)
+            for name, capture in captures.items()
         }
         shares_ST = share_out(
             np.stack([scores[listener.name] for listener in self.listeners]),
@@ -63,7 +65,13 @@ class Aligner:
         shares_ST[:, better | text.is_end] = 0.0
         silence = _silence(speeches, shares_ST, better=better)
         mixture = self._blend(text, speeches, shares_ST, silence)
-        return self._finish(text, speeches, mixture, silence)
+        rivalry = measure_rivals(
+            text,
+            [captures[listener.name] for listener in self.listeners],
+            first,
+            shares_ST=shares_ST,
+        )
+        return self._finish(text, speeches, mixture, silence, rivalry)
 
     def _blend(self, text: TargetText, speeches: list[Speech], shares_ST: Array, silence: Array) -> Mixture:
         """Mix the speakers; where none speaks, the rule for unaligned rows does, as one voice more."""
@@ -80,7 +88,12 @@ class Aligner:
         )
 
     def _finish(
-        self, text: TargetText, speeches: list[Speech], mixture: Mixture, silence: Array
+        self,
+        text: TargetText,
+        speeches: list[Speech],
+        mixture: Mixture,
+        silence: Array,
+        rivalry: Rivalry,
     ) -> tuple[Lessons, Tally]:
         rows = _in_half_precision(mixture.rows)
         silent = rows.silent
@@ -93,6 +106,8 @@ class Aligner:
             entry_weights=rows.weights,
             tails=np.where(silent, np.float16(0.0), rows.tails),
             speakers=speakers,
+            rivals=rivalry.rivals,
+            rival_nats=rivalry.nats,
         )
         # A speaker may have nothing to say in half precision: all of its row lies in the tail.
         reasons = np.where(silence == Silence.NONE, Silence.UNMAPPED, silence)
@@ -123,6 +138,8 @@ def join_lessons(parts: list[Lessons]) -> Lessons:
         entry_weights=np.concatenate([part.entry_weights for part in parts]),
         tails=np.concatenate([part.tails for part in parts]),
         speakers=np.concatenate([part.speakers for part in parts]),
+        rivals=np.concatenate([part.rivals for part in parts]),
+        rival_nats=np.concatenate([part.rival_nats for part in parts]),
     )
 
 

@@ -16,7 +16,7 @@ from fusion.blending.scores import score_rows
 from fusion.blending.sparse_rows import SparseRows, normalise
 from fusion.io.captures import Capture
 from fusion.io.tensors import Array
-from fusion.spec import Strategy
+from fusion.spec import BlendingSpec, Strategy
 
 
 class Silence(IntEnum):
@@ -97,7 +97,7 @@ def align_windows(
     return positions
 
 
-def score_windows(text: TargetText, capture: Capture, first: int, *, strategy: Strategy) -> Array:
+def score_windows(text: TargetText, capture: Capture, first: int, *, blending: BlendingSpec) -> Array:
     """float32 [T]; the model's score at every row, inf throughout a window it cannot read."""
     scores = np.full(text.num_tokens, np.inf, dtype=np.float32)
     for number in range(text.num_windows):
@@ -108,7 +108,7 @@ def score_windows(text: TargetText, capture: Capture, first: int, *, strategy: S
                 text.ends[target_rows],
                 capture.ends[rows],
                 capture.next_logprobs[rows],
-                spec=strategy.blending,
+                spec=blending,
             )
     return scores
 

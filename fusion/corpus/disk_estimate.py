@@ -16,7 +16,7 @@ _KEPT_CHECKPOINTS = 2
 _CHECKPOINTS_BEING_WRITTEN = 1
 _STORED_BYTES_PER_PARAMETER = 4
 _CAPTURE_FIXED_BYTES_PER_ROW = 4 + 4 + 4 + 2
-_LESSON_FIXED_BYTES_PER_ROW = 4 + 8 + 2 + 1
+_LESSON_FIXED_BYTES_PER_ROW = 4 + 8 + 2 + 1 + 1 + 2
 _LESSON_BYTES_PER_ENTRY = 4 + 2
 
 
@@ -49,13 +49,13 @@ def estimate_disk(
         num_bytes: UTF-8 bytes of the corpus.
         tokens_per_byte, vocabulary_sizes: by model name.
     """
-    kept = spec.strategy.extraction
+    top_k, num_samples = spec.strategy.extraction.top_k, spec.strategy.num_tail_samples
     captures = 0.0
     for name in spec.captured_names:
         id_bytes = smallest_id_dtype(vocabulary_sizes[name])().itemsize
-        row = _CAPTURE_FIXED_BYTES_PER_ROW + kept.top_k * (id_bytes + 2) + kept.num_tail_samples * id_bytes
+        row = _CAPTURE_FIXED_BYTES_PER_ROW + top_k * (id_bytes + 2) + num_samples * id_bytes
         captures += num_bytes * tokens_per_byte[name] * row
-    num_entries = (kept.top_k + kept.num_tail_samples) * len(spec.speaker_names)
+    num_entries = (top_k + num_samples) * len(spec.speaker_names)
     lesson_row = _LESSON_FIXED_BYTES_PER_ROW + num_entries * _LESSON_BYTES_PER_ENTRY
     num_roles = 2 if spec.evaluation.control else 1
     # The roles train one after the other, and each leaves its checkpoints behind.

@@ -106,7 +106,7 @@ def _settings(spec: FusionSpec, *, num_valid_ids: int) -> CaptureSettings:
     return CaptureSettings(
         num_valid_ids=num_valid_ids,
         top_k=kept.top_k,
-        num_tail_samples=kept.num_tail_samples,
+        num_tail_samples=spec.strategy.num_tail_samples,
         seed=spec.seed,
     )
 

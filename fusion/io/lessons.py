@@ -28,6 +28,10 @@ class Lessons:
     tails: float16 [N]; mass outside the entries.
     speakers: int8 [N]; index into `spec.speaker_names` of the source that speaks, -1 nobody (masked or
         one-hot), -2 a mixture.
+    rivals: int8 [N]; the same for the source whose row is due here, whether it has one or not: in a window
+        it is chosen for, it is measured on all of the text.
+    rival_nats: float16 [N]; what the rival pays for the next token at its mean rate in the window; 0 where
+        there is no rival.
     """
 
     window_starts: Array
@@ -37,6 +41,8 @@ class Lessons:
     entry_weights: Array
     tails: Array
     speakers: Array
+    rivals: Array
+    rival_nats: Array
 
     @property
     def num_windows(self) -> int:

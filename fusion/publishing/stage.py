@@ -14,7 +14,9 @@ from fusion.spec import FusionSpec
 MODEL_KIND = "model"
 _REPORT_NAME, _SPEC_NAME, _CARD_NAME = "report.json", "fusion_spec.json", "README.md"
 _NUM_PHASES = 3
-_ATTEMPT_FIGURES = frozenset({"seconds", "tokens_per_second", "peak_memory_bytes", "num_resumed_steps"})
+_ATTEMPT_FIGURES = frozenset(
+    {"seconds", "tokens_per_second", "peak_memory_bytes", "num_resumed_steps", "data_wait_fraction"}
+)
 """Of the attempts that a job took, not of the model; they stay in the job's figures."""
 
 

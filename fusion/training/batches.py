@@ -7,13 +7,14 @@ import functools
 import math
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fusion.io.tensors import Array
+from fusion.training.following import rows_followed
 from fusion.training.loader import Sequence
 from fusion.training.losses import NO_ID, RowTargets
 
@@ -80,13 +81,19 @@ class MicroBatch:
     input_ids_BT: int64, padded on the right: a causal model's real positions never see the padding.
     rows_N: int64; positions in the flattened [B * T] that have a label or a target row.
     targets: what these rows are taught.
-    num_fusion_rows: scalar; rows a source speaks for.
+    rivals_N: int64; whom the row is measured against, by index, `NOBODY` or `SEVERAL`.
+    rival_nats_N: float32; what that speaker pays for the row's label.
     """
 
     input_ids_BT: Tensor
     rows_N: Tensor
     targets: RowTargets
-    num_fusion_rows: Tensor
+    rivals_N: Tensor
+    rival_nats_N: Tensor
+
+    def following(self, followed_S: list[bool]) -> "MicroBatch":
+        """The batch without what speakers say who are not followed."""
+        return replace(self, targets=self.targets.only(rows_followed(self.rivals_N, followed_S)))
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same batch on `device`; from pinned memory the copies wait for nobody."""
@@ -101,7 +108,8 @@ class MicroBatch:
             input_ids_BT=change(self.input_ids_BT),
             rows_N=change(self.rows_N),
             targets=self.targets.map(change),
-            num_fusion_rows=change(self.num_fusion_rows),
+            rivals_N=change(self.rivals_N),
+            rival_nats_N=change(self.rival_nats_N),
         )
 
 
@@ -127,7 +135,8 @@ def collate(sequences: Ordered[Sequence]) -> MicroBatch:
     return MicroBatch(
         input_ids_BT=torch.from_numpy(input_ids_BT),
         rows_N=torch.from_numpy(np.flatnonzero(used_BT)[taught_M]),
-        num_fusion_rows=torch.tensor(np.count_nonzero(counts_N)),
+        rivals_N=torch.from_numpy(np.concatenate([s.rivals_T for s in sequences])[taught_M]),
+        rival_nats_N=torch.from_numpy(np.concatenate([s.rival_nats_T for s in sequences])[taught_M]),
         targets=RowTargets(
             label_ids_N=torch.from_numpy(labels_M[taught_M]),
             entry_ids_NK=_laid_out(

@@ -31,13 +31,16 @@ class TrainState:
     """Where a run stands, besides weights and moments; all of it JSON.
 
     step: optimiser steps done. num_tokens: predicted tokens counted so far. max_tokens_per_micro_batch: as
-    it is after any halving. pending: sums since the last record. curve: one record per `log_every_steps`.
+    it is after any halving. pending: sums since the last record.
+    student_S, rival_S: see `Following`. curve: one record per `log_every_steps`.
     """
 
     step: int = 0
     num_tokens: int = 0
     max_tokens_per_micro_batch: int = 0
     pending: dict[str, float] = field(default_factory=dict)
+    student_S: list[float] = field(default_factory=list)
+    rival_S: list[float] = field(default_factory=list)
     curve: list[dict[str, float]] = field(default_factory=list)
 
 

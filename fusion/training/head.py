@@ -60,8 +60,8 @@ def head_loss(
         chunk_rows: rows per pass over the head; by device and vocabulary size when not given.
     """
     rows = chunk_rows or default_chunk_rows(weight_VH.shape[0], hidden_NH.device)
-    total, clm, fusion = _HeadLoss.apply(hidden_NH, weight_VH, bias_V, targets, objective, shape, rows)
-    return LossSums(total=total, clm=clm, fusion=fusion)
+    total, fusion, clm_N = _HeadLoss.apply(hidden_NH, weight_VH, bias_V, targets, objective, shape, rows)
+    return LossSums(total=total, fusion=fusion, clm_N=clm_N)
 
 
 def default_chunk_rows(vocabulary_size: int, device: torch.device) -> int:
@@ -89,14 +89,17 @@ class _HeadLoss(torch.autograd.Function):
         # Under autocast every operation below would choose a type of its own.
         with nullcontext() if autocast_dtype is None else torch.autocast(device, enabled=False):
             sweep = _Sweep(hidden_NH, weight_VH, bias_V, shape=shape, dtype=autocast_dtype or weight_VH.dtype)
-            sums = [
+            losses = [
                 sweep.chunk(start, targets.rows(start, start + chunk_rows), objective)
                 for start in range(0, len(hidden_NH), chunk_rows)
             ]
         ctx.save_for_backward(sweep.grad_hidden_NH, sweep.grad_weight_VH, sweep.grad_bias_V)
-        clm, fusion = torch.stack(sums).sum(dim=0) if sums else hidden_NH.new_zeros(2, dtype=torch.float64)
-        ctx.mark_non_differentiable(clm, fusion)
-        return objective.clm_weight * clm + objective.fusion_weight * fusion, clm, fusion
+        empty = hidden_NH.new_zeros(0, dtype=torch.float32)
+        clm_N = torch.cat([empty, *(clm_C for clm_C, _ in losses)])
+        fusion = torch.cat([empty, *(fusion_C for _, fusion_C in losses)]).sum(dtype=torch.float64)
+        clm = (objective.clm_weights(targets) * clm_N).sum(dtype=torch.float64)
+        ctx.mark_non_differentiable(fusion, clm_N)
+        return clm + objective.fusion_weight * fusion, fusion, clm_N
 
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -131,8 +134,8 @@ class _Sweep:
         self.grad_weight_VH = torch.zeros_like(weight_VH)
         self.grad_bias_V = None if bias_V is None else torch.zeros_like(bias_V)
 
-    def chunk(self, start: int, targets: RowTargets, objective: Objective) -> Tensor:
-        """Add the gradients of one chunk; return its (clm, fusion) sums in fp64."""
+    def chunk(self, start: int, targets: RowTargets, objective: Objective) -> tuple[Tensor, Tensor]:
+        """Add the gradients of one chunk; return CLM and divergence of its rows."""
         hidden_CH = self.hidden_NH[start : start + len(targets.label_ids_N)]
         z_CV = upcast(torch.nn.functional.linear(hidden_CH, self.weight_VH, self.bias_V))
         slope_CV = self.shape.apply_(z_CV)
@@ -146,7 +149,7 @@ class _Sweep:
             self.grad_weight_VH += grad_CV.T @ hidden_CH
         if self.grad_bias_V is not None:
             self.grad_bias_V += z_CV.sum(dim=0)
-        return torch.stack([clm_C.sum(dtype=torch.float64), fusion_C.sum(dtype=torch.float64)])
+        return clm_C, fusion_C
 
 
 def losses_and_gradient_(z_CV: Tensor, targets: RowTargets, objective: Objective) -> tuple[Tensor, Tensor]:
@@ -165,7 +168,8 @@ def losses_and_gradient_(z_CV: Tensor, targets: RowTargets, objective: Objective
     denominator_C = z_CV.sub_(highest_C.unsqueeze(-1)).exp_().sum(dim=-1)
     lse_C = highest_C + denominator_C.log()
     clm_C = torch.where(labelled_C, lse_C - z_label_C, 0.0)
-    scale_C = objective.clm_weight * labelled_C
+    clm_weight_C = objective.clm_weights(targets).to(z_CV.dtype) * labelled_C
+    scale_C = clm_weight_C
     fusion_C = torch.zeros_like(clm_C)
     pull_CK = None
     if objective.fusion_weight:
@@ -175,7 +179,7 @@ def losses_and_gradient_(z_CV: Tensor, targets: RowTargets, objective: Objective
     z_CV.mul_((scale_C / denominator_C).unsqueeze(-1))
     if pull_CK is not None:
         z_CV.scatter_add_(-1, ids_CK, -objective.fusion_weight * pull_CK)
-    z_CV.scatter_add_(-1, label_C1, (-objective.clm_weight * labelled_C).to(z_CV.dtype).unsqueeze(-1))
+    z_CV.scatter_add_(-1, label_C1, -clm_weight_C.unsqueeze(-1))
     return clm_C, fusion_C
 
 

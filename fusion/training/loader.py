@@ -29,7 +29,7 @@ class Sequence:
     """One window as the target reads it.
 
     token_ids_T: int32 [T]. entry_counts_T: int64 [T]; entries of each row. entry_ids_E: int32 [E].
-    entry_weights_E: float32 [E]. tails_T: float32 [T].
+    entry_weights_E: float32 [E]. tails_T: float32 [T]. rivals_T: int64 [T]. rival_nats_T: float32 [T].
     """
 
     token_ids_T: Array
@@ -37,6 +37,8 @@ class Sequence:
     entry_ids_E: Array
     entry_weights_E: Array
     tails_T: Array
+    rivals_T: Array
+    rival_nats_T: Array
 
 
 class LessonReader:
@@ -93,6 +95,8 @@ class LessonReader:
             entry_ids_E=_values(arrays, "entry_ids", *entries, dtype=np.int32),
             entry_weights_E=_values(arrays, "entry_weights", *entries, dtype=np.float32),
             tails_T=_values(arrays, "tails", first, last, dtype=np.float32),
+            rivals_T=_values(arrays, "rivals", first, last, dtype=np.int64),
+            rival_nats_T=_values(arrays, "rival_nats", first, last, dtype=np.float32),
         )
 
     def _shard(self, shard: int) -> Any:

@@ -16,7 +16,7 @@ from fusion.errors import CapacityError, InfrastructureError, TrainingDiverged
 from fusion.io.end_request import asked_to_end
 from fusion.progress import Progress
 from fusion.spec import TrainingSpec
-from fusion.training.batches import Schedule
+from fusion.training.batches import MicroBatch, Schedule
 from fusion.training.checkpoints import (
     TrainState,
     load_checkpoint,
@@ -25,8 +25,9 @@ from fusion.training.checkpoints import (
     save_checkpoint,
 )
 from fusion.training.feed import Feed
+from fusion.training.following import Following, sums_by_rival
 from fusion.training.loader import LessonReader
-from fusion.training.losses import Objective
+from fusion.training.losses import LossSums, Objective
 from fusion.training.optimiser import build_optimiser, learning_rate_at, set_learning_rate
 from fusion.training.student import Student
 
@@ -35,11 +36,31 @@ _KEPT_CHECKPOINTS = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepSums:
-    """Sums over one optimiser step of all ranks: nats, and the rows a source speaks for."""
+    """Sums over one optimiser step of all ranks.
 
+    total, clm, fusion: nats. num_fusion_rows: rows with a divergence. student_S, rival_S: see `Following`.
+    """
+
+    total: float
     clm: float
     fusion: float
     num_fusion_rows: float
+    student_S: list[float]
+    rival_S: list[float]
+
+    @staticmethod
+    def of(values: list[float]) -> "StepSums":
+        """From the order in which `_step_sums` lays them out."""
+        total, clm, fusion, num_fusion_rows, *nats = values
+        num_slots = len(nats) // 2
+        return StepSums(
+            total=total,
+            clm=clm,
+            fusion=fusion,
+            num_fusion_rows=num_fusion_rows,
+            student_S=nats[:num_slots],
+            rival_S=nats[num_slots:],
+        )
 
 
 class Trainer:
@@ -59,6 +80,7 @@ class Trainer:
         digest: str,
         progress: Progress,
         max_tokens_per_micro_batch: int,
+        num_speakers: int,
     ) -> None:
         self.student = student
         self.reader = reader
@@ -78,7 +100,11 @@ class Trainer:
             max_steps=training.max_steps,
             seed=seed,
         )
-        self.state = TrainState(max_tokens_per_micro_batch=max_tokens_per_micro_batch)
+        self.state = TrainState(
+            max_tokens_per_micro_batch=max_tokens_per_micro_batch,
+            student_S=[0.0] * (num_speakers + 1),
+            rival_S=[0.0] * (num_speakers + 1),
+        )
         self.data_wait_seconds = 0.0
         """How long computing stood still for the next micro-batch."""
         self.num_resumed_steps = 0
@@ -155,6 +181,8 @@ class Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         sums, grad_norm = self._read(local_sums, norm, num_labels)
+        if step < self.schedule.steps_per_epoch:
+            self.following.add(sums.student_S, sums.rival_S)
         self.state.step += 1
         self.state.num_tokens += num_labels
         self._record(sums, num_labels=num_labels, grad_norm=grad_norm, learning_rate=learning_rate)
@@ -175,18 +203,26 @@ class Trainer:
             # After the block: inside it, the traceback keeps the failed pass's tensors alive.
             self._halve_micro_batches(int(self.reader.num_tokens_of[numbers].max()))
 
+    @property
+    def following(self) -> Following:
+        """A view of the state, so that a checkpoint holds what has been measured."""
+        return Following(student_S=self.state.student_S, rival_S=self.state.rival_S)
+
     def _local_gradients(self, feed: Feed, num_labels: int) -> torch.Tensor:
-        """Accumulate this rank's gradients; returns its (clm, fusion, fusion rows), fp64 on the device."""
+        """Accumulate this rank's gradients; returns the values of its `StepSums`, fp64 on the device."""
         rank = self.accelerator.process_index
         # Dropout becomes a function of (seed, step, rank): nothing to save, nothing a restart could shift.
         torch.manual_seed(random_seed(self.seed, self.state.step, rank))
         device = self.accelerator.device
-        sums = torch.zeros(3, dtype=torch.float64, device=device)
+        followed_S = self.following.followed
+        sums = torch.zeros(4 + 2 * len(followed_S), dtype=torch.float64, device=device)
         for batch in feed.micro_batches(self.state.step, max_tokens=self.state.max_tokens_per_micro_batch):
+            if self.objective.follow == "while_better":
+                batch = batch.following(followed_S)
             with torch.autocast(device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
                 losses = self.student.losses(batch, objective=self.objective)
             (losses.total / num_labels).backward()
-            sums += torch.stack([losses.clm, losses.fusion, batch.num_fusion_rows])
+            sums += _step_sums(losses, batch, num_slots=len(followed_S))
         return sums
 
     def _halve_micro_batches(self, longest: int) -> None:
@@ -225,8 +261,8 @@ class Trainer:
         """
         summed = self.accelerator.reduce(local, reduction="sum")
         *values, grad_norm = torch.cat([summed, norm.to(summed)[None]]).tolist()
-        sums = StepSums(**dict(zip(("clm", "fusion", "num_fusion_rows"), values, strict=True)))
-        loss = self._loss(sums.clm, sums.fusion, num_labels)
+        sums = StepSums.of(values)
+        loss = sums.total / num_labels
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise TrainingDiverged(
                 f"at step {self.state.step + 1} the loss is {loss} and the gradient norm {grad_norm}",
@@ -237,13 +273,11 @@ class Trainer:
             )
         return sums, grad_norm
 
-    def _loss(self, clm: float, fusion: float, num_labels: float) -> float:
-        return (self.objective.clm_weight * clm + self.objective.fusion_weight * fusion) / num_labels
-
     def _record(self, sums: StepSums, *, num_labels: int, grad_norm: float, learning_rate: float) -> None:
         """Add to the pending sums; every `log_every_steps` steps, and at the end, turn them into a record."""
         state = self.state
         added = {
+            "total": sums.total,
             "clm": sums.clm,
             "fusion": sums.fusion,
             "num_fusion_rows": sums.num_fusion_rows,
@@ -254,7 +288,7 @@ class Trainer:
         if state.step % self.training.log_every_steps and state.step < self.schedule.num_steps:
             return
         values = {
-            "loss": self._loss(pending["clm"], pending["fusion"], pending["num_labels"]),
+            "loss": pending["total"] / pending["num_labels"],
             "clm_loss": pending["clm"] / pending["num_labels"],
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
@@ -282,6 +316,19 @@ class Trainer:
             for old in older_checkpoints(self.checkpoint_folder, keep_last=_KEPT_CHECKPOINTS):
                 shutil.rmtree(old)
         self.accelerator.wait_for_everyone()
+
+
+def _step_sums(losses: LossSums, batch: MicroBatch, *, num_slots: int) -> torch.Tensor:
+    """What one micro-batch adds to its step: see `StepSums`."""
+    sums = [losses.total.detach(), losses.clm, losses.fusion]
+    num_fusion_rows = batch.targets.is_taught.sum(dtype=torch.float64)
+    # A row whose next token has no bytes (EOS) has no rival's nats to be compared with.
+    student_N = torch.where(batch.rival_nats_N > 0, losses.clm_N, 0.0)
+    by_rival = [
+        sums_by_rival(nats_N, batch.rivals_N, num_slots=num_slots)
+        for nats_N in (student_N, batch.rival_nats_N)
+    ]
+    return torch.cat([torch.stack([*sums, num_fusion_rows]), *by_rival])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fusion.spec import Tail
+from fusion.spec import Follow, Tail
 
 Divergence = Literal["ce", "kl"]
 
@@ -52,31 +52,62 @@ class RowTargets:
         """The same targets, each tensor changed."""
         return RowTargets(**{name: change(getattr(self, name)) for name in RowTargets.__slots__})
 
+    @property
+    def is_taught(self) -> Tensor:
+        """bool [N]; rows with an entry, where there is a divergence."""
+        return ((self.entry_ids_NK != NO_ID) & (self.entry_weights_NK > 0)).any(dim=-1)
+
+    def only(self, followed_N: Tensor) -> "RowTargets":
+        """The same rows, without what speakers say where `followed_N` (bool) is False."""
+        return RowTargets(
+            label_ids_N=self.label_ids_N,
+            entry_ids_NK=self.entry_ids_NK.masked_fill(~followed_N.unsqueeze(-1), NO_ID),
+            entry_weights_NK=self.entry_weights_NK,
+            tails_N=self.tails_N,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
-    """L = clm_weight * CLM + (1 - clm_weight) * divergence; `clm_weight` 1 is training without fusion."""
+    """L = clm_weight * CLM + (1 - clm_weight) * divergence; `clm_weight` 1 is training without fusion.
+
+    clm_weight_alone: weight of CLM at rows without a divergence; None for `clm_weight`.
+    follow: see `fusion.training.following`.
+    """
 
     clm_weight: float
     divergence: Divergence
     tail: Tail
+    clm_weight_alone: float | None = None
+    follow: Follow = "always"
 
     @property
     def fusion_weight(self) -> float:
         return 1.0 - self.clm_weight
+
+    def clm_weights(self, targets: RowTargets) -> Tensor:
+        """Weight of CLM at every row. [N]"""
+        alone = self.clm_weight if self.clm_weight_alone is None else self.clm_weight_alone
+        return torch.where(targets.is_taught, self.clm_weight, alone)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossSums:
     """Sums over rows, in nats; dividing them by a count of tokens is the caller's business.
 
-    total: scalar that carries the gradient: clm_weight * clm + (1 - clm_weight) * fusion.
-    clm, fusion: scalars for the records.
+    total: scalar that carries the gradient: CLM and divergence, weighted row by row.
+    fusion: scalar for the records.
+    clm_N: what each row pays for its label; 0 without one.
     """
 
     total: Tensor
-    clm: Tensor
     fusion: Tensor
+    clm_N: Tensor
+
+    @property
+    def clm(self) -> Tensor:
+        """Sum of CLM over the rows, for the records."""
+        return self.clm_N.sum(dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -194,15 +225,16 @@ def fusion_loss(logits: Tensor, targets: RowTargets, *, objective: Objective) ->
         targets: what each row is taught; a row without entries counts for CLM only, one without label for the
             divergence only.
     """
-    clm = label_cross_entropy(logits, targets.label_ids_N).sum(dtype=torch.float64)
+    clm_N = label_cross_entropy(logits, targets.label_ids_N)
+    clm = (objective.clm_weights(targets) * clm_N).sum(dtype=torch.float64)
     if objective.fusion_weight == 0.0:
-        return LossSums(total=clm, clm=clm.detach(), fusion=torch.zeros_like(clm))
+        return LossSums(total=clm, fusion=torch.zeros_like(clm), clm_N=clm_N.detach())
     divergence = sparse_cross_entropy if objective.divergence == "ce" else sparse_kl_divergence
     fusion = divergence(
         logits, targets.entry_ids_NK, targets.entry_weights_NK, tail=objective.tail, tails=targets.tails_N
     ).sum(dtype=torch.float64)
-    total = objective.clm_weight * clm + objective.fusion_weight * fusion
-    return LossSums(total=total, clm=clm.detach(), fusion=fusion.detach())
+    total = clm + objective.fusion_weight * fusion
+    return LossSums(total=total, fusion=fusion.detach(), clm_N=clm_N.detach())
 
 
 def log_mass(logprobs_NK: Tensor, used_NK: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
         checkpoint_folder=out_dir / "checkpoints",
         digest=_run_digest(spec, role, target=target, lessons=lessons),
         progress=progress,
+        num_speakers=len(spec.speaker_names),
         max_tokens_per_micro_batch=inputs.within_memory(
             spec.training.max_tokens_per_micro_batch or _MAX_TOKENS_PER_MICRO_BATCH[accelerator.device.type]
         ),
@@ -66,7 +67,7 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     figures = _figures(trainer, seconds=seconds)
     if accelerator.is_main_process:
         stored = save_model(student.model, out_dir / "model", target=target, output=spec.output)
-        record = _record(trainer, role=role) | {"stored_dtype": str(stored).removeprefix("torch.")}
+        record = _record(trainer, spec, role=role) | {"stored_dtype": str(stored).removeprefix("torch.")}
         # Times stay out of the file: the same job gives the same bytes.
         write_json(out_dir / "training.json", record | {"curve": state.curve})
         model_files = sorted(
@@ -85,11 +86,9 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
 def objective_of(spec: FusionSpec, role: Role) -> Objective:
     """The spec's objective; without fusion for the control."""
     objective = spec.strategy.objective
-    return Objective(
-        clm_weight=1.0 if role == "control" else objective.clm_weight,
-        divergence=objective.divergence,
-        tail=objective.tail,
-    )
+    if role == "control":
+        return Objective(clm_weight=1.0, divergence=objective.divergence, tail=objective.tail)
+    return Objective(**objective.model_dump())
 
 
 def _load_student(
@@ -116,7 +115,7 @@ def _run_digest(spec: FusionSpec, role: Role, *, target: Path, lessons: Path) ->
     )
 
 
-def _record(trainer: Trainer, *, role: Role) -> dict[str, Any]:
+def _record(trainer: Trainer, spec: FusionSpec, *, role: Role) -> dict[str, Any]:
     """What was done, without times."""
     curve = trainer.state.curve
     return {
@@ -128,6 +127,7 @@ def _record(trainer: Trainer, *, role: Role) -> dict[str, Any]:
         "num_steps": trainer.state.step,
         "num_tokens": trainer.state.num_tokens,
         "max_tokens_per_micro_batch": trainer.state.max_tokens_per_micro_batch,
+        "followed": dict(zip([*spec.speaker_names, "mixtures"], trainer.following.followed, strict=True)),
         "first": curve[0] if curve else None,
         "last": curve[-1] if curve else None,
     }

@@ -90,12 +90,6 @@ def test_a_field_overrides_its_preset_and_leaves_the_rest() -> None:
         ),
         ({"training": {"learning_rate": 0}}, "/training/learning_rate", "greater than 0"),
         ({"training": {"dtype": "float16"}}, "/training/dtype", "'float32' or 'bfloat16'"),
-        ({"strategy": {"objective": {"tail": "sampled"}}}, "/strategy/objective/tail", "num_tail_samples"),
-        (
-            {"strategy": {"extraction": {"num_tail_samples": 4}}},
-            "/strategy/extraction/num_tail_samples",
-            "only used by objective.tail",
-        ),
         (
             {"strategy": {"alignment": {"tokens": "dtw"}}},
             "/strategy/alignment/dtw_match",
@@ -185,5 +179,7 @@ def test_a_missing_spec_file_is_told() -> None:
 def test_every_field_of_the_schema_is_described() -> None:
     schema = spec_schema()
     strategy = schema["$defs"]["ObjectiveSpec"]["properties"]
-    assert strategy["clm_weight"]["description"] == "The paper's lambda."
+    assert (
+        strategy["clm_weight"]["description"] == "The paper's lambda, at rows that a speaker is followed at."
+    )
     assert schema["additionalProperties"] is False

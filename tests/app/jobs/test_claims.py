@@ -23,7 +23,7 @@ def test_a_claim_hands_over_everything_the_step_needs(engine: Engine) -> None:
     assert (prepare.name, prepare.attempt, prepare.inputs) == ("prepare", 1, {})
     assert (step.stage, step.subject, step.job_id) == ("extract", "target", job.id)
     assert set(step.inputs) == {"prepare"}
-    assert step.spec["strategy"]["extraction"]["top_k"] == 16
+    assert step.spec["strategy"]["extraction"]["top_k"] == 12
     assert given.job_now(engine, job.id).status == JobStatus.RUNNING
 
 

@@ -39,7 +39,7 @@ def align(
 ) -> tuple[Lessons, Tally]:
     spec = spec_of(sources=sources, strategy=strategy)
     aligner = build_aligner(spec, {name: encoder(name) for name in ("target", *sources)})
-    num_samples = spec.strategy.extraction.num_tail_samples
+    num_samples = spec.strategy.num_tail_samples
     given = {name: capture(name, num_samples) for name in spec.captured_names} | (captures or {})
     return aligner.align(text(), given, 0)
 
@@ -96,6 +96,8 @@ def test_arrays_have_the_types_of_the_format() -> None:
         "entry_weights": "float16",
         "tails": "float16",
         "speakers": "int8",
+        "rivals": "int8",
+        "rival_nats": "float16",
     }
 
 
@@ -112,7 +114,7 @@ def test_the_best_speaker_of_a_sequence_speaks_in_all_of_it() -> None:
 def test_the_target_as_only_winner_gives_back_its_own_rows() -> None:
     weights = {"target": 1.0, "mpt": 0.0, "open": 0.0}
 
-    lessons, _ = align(blending={"rule": "weighted", "weights": weights})
+    lessons, _ = align(blending={"rule": "weighted", "weights": weights}, objective={"tail": "bucket"})
 
     own = capture("target")
     rows = np.flatnonzero(~text().is_end)
@@ -124,7 +126,7 @@ def test_the_target_as_only_winner_gives_back_its_own_rows() -> None:
 
 
 def test_renormalised_rows_have_no_tail_and_a_bucket_keeps_it() -> None:
-    bucket, _ = align()
+    bucket, _ = align(objective={"tail": "bucket"})
     renormalised, _ = align(objective={"tail": "renormalise"})
 
     assert not renormalised.tails.any()

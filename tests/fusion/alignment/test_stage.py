@@ -44,7 +44,7 @@ class RecordedProgress(NullProgress):
 
 def prepare(root: Path, **strategy: Any) -> tuple[FusionSpec, StageInputs]:
     spec = spec_of(sources=("mpt", "open"), strategy=strategy)
-    num_samples = spec.strategy.extraction.num_tail_samples
+    num_samples = spec.strategy.num_tail_samples
     captures = {
         name: [
             random_capture(windows, encoder_of(TOKENIZERS[name]), seed=number, num_samples=num_samples)

@@ -197,7 +197,7 @@ def test_equal_windows_of_a_job_are_read_once(tmp_path: Path) -> None:
 
 
 def test_another_seed_shares_what_is_not_drawn(job: Job, tmp_path: Path) -> None:
-    spec = {**job.spec.model_dump(mode="json"), "strategy": {}}
+    spec = {**job.spec.model_dump(mode="json"), "strategy": {"objective": {"tail": "bucket"}}}
     run_sources(spec, tmp_path / "one", cache=tmp_path / "cache")
 
     figures = run_sources({**spec, "seed": 5}, tmp_path / "two", cache=tmp_path / "cache")["mpt"]

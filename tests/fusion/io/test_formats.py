@@ -63,6 +63,8 @@ def test_lessons_come_back_and_a_capture_is_no_lesson(tmp_path: Path) -> None:
         entry_weights=np.array([0.75, 0.125], np.float16),
         tails=np.array([0.125, 0, 0], np.float16),
         speakers=np.array([0, -1, -1], np.int8),
+        rivals=np.array([0, 0, -1], np.int8),
+        rival_nats=np.array([1.5, 0.5, 0], np.float16),
     )
     write_lessons(tmp_path / "l", lessons, meta={})
     write_capture(tmp_path / "c", small_capture(), meta={})

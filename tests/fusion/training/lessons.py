@@ -12,9 +12,18 @@ START, END = 1, 2
 
 
 def make_lessons(
-    lengths: list[int], *, vocabulary: int = 1500, entries: int = 4, spoken: float = 0.7, seed: int = 0
+    lengths: list[int],
+    *,
+    vocabulary: int = 1500,
+    entries: int = 4,
+    spoken: float = 0.7,
+    rival_nats: float = 1.0,
+    seed: int = 0,
 ) -> Lessons:
-    """Windows of the given numbers of tokens; a share `spoken` of the rows carries entries."""
+    """Windows of the given numbers of tokens; a share `spoken` of the rows carries entries.
+
+    The one speaker pays `rival_nats` for every token: far less than an untrained target.
+    """
     rng = np.random.default_rng(seed)
     num_tokens = sum(lengths)
     token_ids = rng.integers(3, vocabulary, num_tokens).astype(np.int32)
@@ -35,6 +44,8 @@ def make_lessons(
         entry_weights=weights[:, :-1].reshape(-1),
         tails=tails,
         speakers=np.where(speaks, 0, -1).astype(np.int8),
+        rivals=np.zeros(num_tokens, np.int8),
+        rival_nats=np.full(num_tokens, rival_nats, np.float16),
     )
 
 

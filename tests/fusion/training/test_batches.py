@@ -72,7 +72,7 @@ def test_batch_keeps_rows_that_teach_something(sequences):
     last = {(0, 5), (1, 2)}
     taught = [place for place, count in zip(places, counts, strict=True) if place not in last or count]
     assert batch.rows_N.tolist() == [row * 6 + position for row, position in taught]
-    assert batch.num_fusion_rows.item() == (counts > 0).sum()
+    assert batch.targets.is_taught.sum() == (counts > 0).sum()
 
 
 def test_labels_are_the_next_tokens(sequences):

@@ -53,7 +53,7 @@ def expected(reader: LessonReader, step: int, max_tokens: int, *, rank=0, num_ra
 
 def tensors(batch: MicroBatch) -> list[Tensor]:
     of_targets = [getattr(batch.targets, field.name) for field in fields(batch.targets)]
-    return [batch.input_ids_BT, batch.rows_N, batch.num_fusion_rows, *of_targets]
+    return [batch.input_ids_BT, batch.rows_N, batch.rivals_N, batch.rival_nats_N, *of_targets]
 
 
 def same(found: list[MicroBatch], wanted: list[MicroBatch]) -> bool:

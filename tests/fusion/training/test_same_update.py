@@ -49,6 +49,7 @@ def gradients(
         digest="",
         progress=NullProgress(),
         max_tokens_per_micro_batch=max_tokens,
+        num_speakers=2,
     )
     numbers = trainer.schedule.sequences_of(0)
     num_labels = int(trainer.reader.num_tokens_of[numbers].sum()) - len(numbers)
