@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench up constraints clean
+.PHONY: help setup demo test check bench bench-quality up constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Create .venv and install the service, the engine and the tools
 
@@ -33,6 +33,9 @@ check: $(READY) ## Format, lint, types, import contracts, dependencies
 
 bench: $(READY) ## Measure the engine against a bare forward pass and plain training, as ratios of one run
 	$(BIN)/python -m benchmarks
+
+bench-quality: $(READY) ## Fuse with every strategy in several regimes, against plain training (about an hour on 2 cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality
 
 up: ## Start PostgreSQL, Redis, API and a worker in containers
 	docker compose up --build
