@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import alignment, api_import, extraction, gpu, training, vocabulary, whole_job
+from benchmarks import alignment, api_import, extraction, gpu, scale, training, vocabulary, whole_job
 from benchmarks.materials import make_materials
 from benchmarks.report import quantity, table, write_json
 from benchmarks.rows import Row, Verdict
@@ -25,6 +25,7 @@ GROUPS: dict[str, Callable[[Workbench], Iterator[Row]]] = {
     "extraction": extraction.rows,
     "vocabulary": vocabulary.rows,
     "alignment": alignment.rows,
+    "scale": scale.rows,
     "training": training.rows,
     "whole_job": whole_job.rows,
     "api_import": api_import.rows,

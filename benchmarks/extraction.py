@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ def rows(bench: Workbench) -> Iterator[Row]:
         if name == "target":
             yield _padding(bench, model)
             yield _disk(bench, model)
+    for hidden_size, num_layers, vocabulary_size in bench.sizes.extraction_shapes:
+        yield _shape(bench, hidden_size, num_layers, vocabulary_size)
 
 
 class _BatchRecorder:
@@ -40,19 +43,33 @@ class _BatchRecorder:
 
 
 def _speed(bench: Workbench, model: Model) -> Iterator[Row]:
-    windows = bench.windows[:: bench.sizes.extraction_window_stride]
+    size = model.num_valid_ids
+    pair, details = _time(bench, model, bench.windows[:: bench.sizes.extraction_window_stride])
+    yield _against_forward(pair, name=f"extraction.{size}", size=size, details=details)
+    yield _against_reference(pair, size=size, num_tokens=details["tokens"])
+
+
+def _shape(bench: Workbench, hidden_size: int, num_layers: int, vocabulary_size: int) -> Row:
+    """Fewer windows: the larger the model, the longer each takes."""
+    model = bench.random_model(
+        hidden_size=hidden_size, num_layers=num_layers, vocabulary_size=vocabulary_size
+    )
+    pair, details = _time(bench, model, bench.windows[:: 3 * bench.sizes.extraction_window_stride])
+    name = f"extraction.{hidden_size}x{num_layers}.{vocabulary_size}"
+    return _against_forward(pair, name=name, size=vocabulary_size, details=details)
+
+
+def _time(bench: Workbench, model: Model, windows: list[Window]) -> tuple[Pair, dict[str, Any]]:
+    """Extraction against a bare forward pass, and the facts of the work."""
     recorder = _BatchRecorder()
     bench.capture(model, windows, logit_rows=recorder)
-    num_tokens = bench.text(model.name, windows).num_rows
     pair = interleaved(
         lambda: _extract(bench, model, windows),
         lambda: _forward(model, recorder.batches),
         repetitions=bench.sizes.repetitions,
     )
-    size = bench.encoders[model.name].size
-    details = {"tokens": num_tokens, "batches": [list(ids.shape) for ids in recorder.batches]}
-    yield _against_forward(pair, size=size, num_tokens=num_tokens, details=details)
-    yield _against_reference(pair, size=size, num_tokens=num_tokens)
+    num_tokens = bench.text(model.name, windows).num_rows
+    return pair, {"tokens": num_tokens, "batches": [list(ids.shape) for ids in recorder.batches]}
 
 
 def _extract(bench: Workbench, model: Model, windows: list[Window]) -> Path:
@@ -69,9 +86,10 @@ def _forward(model: Model, batches: list[Tensor]) -> None:
         model.network(input_ids_BT, use_cache=False)
 
 
-def _against_forward(pair: Pair, *, size: int, num_tokens: int, details: dict[str, object]) -> Row:
+def _against_forward(pair: Pair, *, name: str, size: int, details: dict[str, Any]) -> Row:
+    num_tokens = details["tokens"]
     return Row(
-        name=f"extraction.{size}",
+        name=name,
         work=f"{num_tokens:,} tokens, {size:,} pieces: tokenise, run, keep the top 16, write",
         unit="tokens/s",
         measured=num_tokens / pair.first.median,

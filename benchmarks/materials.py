@@ -19,7 +19,7 @@ import transformers as hf
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from benchmarks.sizes import Sizes
-from benchmarks.texts import documents, modules
+from benchmarks.texts import modules, write_corpus
 from fusion.io.atomic import atomic_folder
 from fusion.llms.loading import load_tokenizer
 
@@ -61,9 +61,11 @@ def _make(folder: Path, sizes: Sizes) -> None:
         config = _mpt_config(tokenizer, sizes) if name == "mpt" else _llama_config(tokenizer, sizes)
         hf.AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
-    lines = documents(sizes.num_documents, max_characters=sizes.max_document_characters)
-    corpus = "".join(json.dumps({"text": text}) + "\n" for text in lines)
-    (folder / "corpus.jsonl").write_text(corpus, encoding="utf-8")
+    write_corpus(
+        folder / "corpus.jsonl",
+        num_documents=sizes.num_documents,
+        max_characters=sizes.max_document_characters,
+    )
 
 
 def _sentencepiece(texts: list[str], vocabulary_size: int, scratch: Path) -> Any:

@@ -26,6 +26,8 @@ class Sizes:
     hidden_size, num_layers: of every model.
     trained_shapes: one group of rows each; collation and waiting are measured on the first.
     extraction_window_stride: every so many windows one is extracted by the rows that repeat it.
+    extraction_shapes: hidden size, layers and rows of the head of further models to extract from.
+    scale_documents: of the smallest corpus of the rows about growth; the largest has 16 times as many.
     repetitions: of everything that is timed; those of training steps, peak memory and imports have their own.
     """
 
@@ -39,6 +41,8 @@ class Sizes:
     num_layers: int
     trained_shapes: tuple[TrainedShape, ...]
     extraction_window_stride: int
+    extraction_shapes: tuple[tuple[int, int, int], ...]
+    scale_documents: int
     repetitions: int
     training_repetitions: int
     memory_repetitions: int
@@ -60,6 +64,8 @@ FULL = Sizes(
         TrainedShape(512, 4, 32_000),
     ),
     extraction_window_stride=3,
+    extraction_shapes=((256, 4, 32_000), (512, 8, 32_000), (128, 2, 8_000), (128, 2, 128_000)),
+    scale_documents=6,
     repetitions=5,
     training_repetitions=5,
     memory_repetitions=3,
@@ -76,6 +82,8 @@ QUICK = Sizes(
     num_layers=1,
     trained_shapes=(TrainedShape(32, 1, 1000),),
     extraction_window_stride=2,
+    extraction_shapes=((48, 1, 1000),),
+    scale_documents=4,
     repetitions=2,
     training_repetitions=2,
     memory_repetitions=1,

@@ -4,6 +4,7 @@ A module belongs to one part as a whole, so the corpus is text that no tokenizer
 """
 
 import hashlib
+import json
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,14 @@ def documents(count: int, *, max_characters: int) -> list[str]:
         raise ValueError(f"{sum(lengths)} characters were asked for, the library's share has {len(text)}")
     ends = [sum(lengths[: number + 1]) for number in range(count)]
     return [text[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def write_corpus(path: Path, *, num_documents: int, max_characters: int) -> Path:
+    """The documents as JSONL; returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = documents(num_documents, max_characters=max_characters)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in lines), encoding="utf-8")
+    return path
 
 
 def _library() -> Iterator[tuple[str, str]]:

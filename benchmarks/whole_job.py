@@ -30,6 +30,13 @@ def rows(bench: Workbench) -> Iterator[Row]:
         if step.name == _LAST_STEP:
             break
     total = sum(seconds.values())
+    yield Row(
+        name="whole_job.align_share",
+        work="of the whole job's time; at this size most of it goes into the paper's vocabulary maps",
+        unit="share",
+        measured=seconds["align"] / total,
+        details={"seconds": seconds},
+    )
     reference_seconds = reference.job_seconds(
         num_target_tokens=num_target_tokens, num_sources_mapped=len(SOURCES)
     )

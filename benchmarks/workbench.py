@@ -1,12 +1,13 @@
 """What the rows share: the spec, the corpus in windows, tokenizers and models."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+import numpy as np
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from benchmarks.materials import NAMES, SOURCES, Materials
 from benchmarks.sizes import Sizes
@@ -24,11 +25,12 @@ from fusion.spec import FusionSpec, Preset
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A loaded checkpoint, and its rows as extraction reads them."""
+    """A model, and its rows as extraction reads them. `name`: whose tokenizer it reads with."""
 
     name: str
     network: PreTrainedModel
     logit_rows: LogitRows
+    num_valid_ids: int
 
 
 class Workbench:
@@ -93,9 +95,25 @@ class Workbench:
     def model(self, name: str) -> Model:
         """A checkpoint, loaded anew."""
         network = load_model(self.materials.checkpoints[name], dtype="auto", device=self._device)
+        return self._as_model(name, network, num_valid_ids=self.encoders[name].size)
+
+    def random_model(self, *, hidden_size: int, num_layers: int, vocabulary_size: int) -> Model:
+        """A model of another shape that reads the target's tokens, as far as its vocabulary holds them."""
+        config = LlamaConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=hidden_size,
+            intermediate_size=hidden_size * 8 // 3,
+            num_hidden_layers=num_layers,
+            num_attention_heads=4,
+            max_position_embeddings=self.sizes.max_tokens_per_window + 2,
+        )
+        network = AutoModelForCausalLM.from_config(config).to(self._device).eval()
+        return self._as_model("target", network, num_valid_ids=vocabulary_size)
+
+    def _as_model(self, name: str, network: PreTrainedModel, *, num_valid_ids: int) -> Model:
         rows_per_chunk = default_rows_per_chunk(network.config.vocab_size, device=self._device, sampled=False)
         logit_rows = LogitRows(network, probe_ids=list(range(8)), rows_per_chunk=rows_per_chunk)
-        return Model(name=name, network=network, logit_rows=logit_rows)
+        return Model(name=name, network=network, logit_rows=logit_rows, num_valid_ids=num_valid_ids)
 
     def capture(
         self,
@@ -108,11 +126,11 @@ class Workbench:
         """Tokenise the windows and run a model over them as the stage does for one shard."""
         strategy = self.spec("default").strategy
         return capture_shard(
-            self.text(model.name, windows),
+            _within(self.text(model.name, windows), model.num_valid_ids),
             model=logit_rows or model.logit_rows,
             device=self._device,
             settings=CaptureSettings(
-                num_valid_ids=self.encoders[model.name].size,
+                num_valid_ids=model.num_valid_ids,
                 top_k=strategy.extraction.top_k,
                 num_tail_samples=strategy.num_tail_samples,
                 seed=0,
@@ -121,3 +139,9 @@ class Workbench:
             padding=padding or PaddingCount(),
             on_batch=lambda num_windows, num_rows: None,
         )
+
+
+def _within(text: ShardText, num_valid_ids: int) -> ShardText:
+    """The text with all ids below the limit: for speed only their number counts."""
+    next_ids = np.where(text.next_ids < 0, text.next_ids, text.next_ids % num_valid_ids)
+    return replace(text, input_ids=text.input_ids % num_valid_ids, next_ids=next_ids)

@@ -13,11 +13,12 @@ from benchmarks.sizes import FULL, QUICK
 from benchmarks.texts import documents
 
 ROWS_OF_GROUP = {
-    "extraction": 6,
+    "extraction": 7,
     "vocabulary": 4,
     "alignment": 5,
+    "scale": 8,
     "training": 6,
-    "whole_job": 1,
+    "whole_job": 2,
     "api_import": 2,
 }
 
