@@ -9,7 +9,7 @@ import json
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,40 @@ from fusion.llms.loading import load_tokenizer
 
 SOURCES = ("llama", "mpt")
 NAMES = ("target", *SOURCES)
+_SIZES = (
+    "vocabulary_size",
+    "byte_level_vocabulary_size",
+    "tokenizer_characters",
+    "num_documents",
+    "max_document_characters",
+    "max_tokens_per_window",
+    "hidden_size",
+    "num_layers",
+)
+"""The sizes that the materials depend on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Materials:
-    """Where everything lies: checkpoint folders by name, and the corpus as JSONL."""
+    """Where everything lies: checkpoint folders by name, and the corpus as JSONL; `cache` holds it all."""
 
+    cache: Path
     checkpoints: dict[str, Path]
     corpus: Path
 
 
 def make_materials(cache: Path, sizes: Sizes, *, say: Callable[[str], None]) -> Materials:
     """Make what the cache does not hold; another Python or other sizes make another folder."""
-    facts = [asdict(sizes), platform.python_version(), hf.__version__]
+    facts = [[getattr(sizes, name) for name in _SIZES], platform.python_version(), hf.__version__]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache / f"materials-{digest}"
     if not folder.is_dir():
-        say(f"training three tokenizers on the standard library's text, once, into {folder}")
+        pieces = f"{sizes.vocabulary_size:,} and {sizes.byte_level_vocabulary_size:,} pieces"
+        say(f"training tokenizers of {pieces} on the standard library's text, once, into {folder}")
         with atomic_folder(folder) as partial:
             _make(partial, sizes)
-    return Materials(checkpoints={name: folder / name for name in NAMES}, corpus=folder / "corpus.jsonl")
+    checkpoints = {name: folder / name for name in NAMES}
+    return Materials(cache=cache, checkpoints=checkpoints, corpus=folder / "corpus.jsonl")
 
 
 def _make(folder: Path, sizes: Sizes) -> None:

@@ -16,6 +16,25 @@ class TrainedShape(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GrowthSizes:
+    """The rows about growth: models so small that 21 times the smallest corpus is soon read.
+
+    num_documents: of the smallest corpus; the largest has 16 times as many, and the library holds no more.
+    rounds: how often every corpus size is run.
+    """
+
+    num_documents: int
+    max_document_characters: int
+    max_tokens_per_window: int
+    windows_per_shard: int
+    vocabulary_size: int
+    tokenizer_characters: int
+    hidden_size: int
+    num_layers: int
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
     """One set of sizes; `FULL` makes the figures, `QUICK` shows that every row runs.
 
@@ -27,7 +46,8 @@ class Sizes:
     trained_shapes: one group of rows each; collation and waiting are measured on the first.
     extraction_window_stride: every so many windows one is extracted by the rows that repeat it.
     extraction_shapes: hidden size, layers and rows of the head of further models to extract from.
-    scale_documents: of the smallest corpus of the rows about growth; the largest has 16 times as many.
+    growth: of the rows about growth, which have models of their own.
+    map_sizes: pieces on each side of the vocabulary maps whose cost is followed over the size.
     repetitions: of everything that is timed; those of training steps, peak memory and imports have their own.
     """
 
@@ -42,7 +62,8 @@ class Sizes:
     trained_shapes: tuple[TrainedShape, ...]
     extraction_window_stride: int
     extraction_shapes: tuple[tuple[int, int, int], ...]
-    scale_documents: int
+    growth: GrowthSizes
+    map_sizes: tuple[int, ...]
     repetitions: int
     training_repetitions: int
     memory_repetitions: int
@@ -65,7 +86,18 @@ FULL = Sizes(
     ),
     extraction_window_stride=3,
     extraction_shapes=((256, 4, 32_000), (512, 8, 32_000), (128, 2, 8_000), (128, 2, 128_000)),
-    scale_documents=6,
+    growth=GrowthSizes(
+        num_documents=14,
+        max_document_characters=6000,
+        max_tokens_per_window=256,
+        windows_per_shard=32,
+        vocabulary_size=2000,
+        tokenizer_characters=1_000_000,
+        hidden_size=32,
+        num_layers=1,
+        rounds=1,
+    ),
+    map_sizes=(8_000, 32_000, 128_000),
     repetitions=5,
     training_repetitions=5,
     memory_repetitions=3,
@@ -83,7 +115,18 @@ QUICK = Sizes(
     trained_shapes=(TrainedShape(32, 1, 1000),),
     extraction_window_stride=2,
     extraction_shapes=((48, 1, 1000),),
-    scale_documents=4,
+    growth=GrowthSizes(
+        num_documents=4,
+        max_document_characters=1200,
+        max_tokens_per_window=128,
+        windows_per_shard=4,
+        vocabulary_size=1000,
+        tokenizer_characters=300_000,
+        hidden_size=32,
+        num_layers=1,
+        rounds=1,
+    ),
+    map_sizes=(500, 2000),
     repetitions=2,
     training_repetitions=2,
     memory_repetitions=1,

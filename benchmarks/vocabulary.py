@@ -2,22 +2,27 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from benchmarks import reference
 from benchmarks.measuring import core_seconds
-from benchmarks.rows import REFERENCE_FIGURE, Row
+from benchmarks.pieces import MADE_UP_MARK, made_up_pieces
+from benchmarks.rows import REFERENCE_FIGURE, SAME_RUN, Row
 from benchmarks.workbench import Workbench
-from fusion.alignment.vocab_mapping import NOWHERE, map_exact, map_min_edit_distance
+from fusion.alignment.vocab_mapping import NOWHERE, map_byte_prefix, map_exact, map_min_edit_distance
 from fusion.alignment.vocabulary import build_vocabulary_map
 from fusion.io.tensors import Array
 from fusion.llms.token_bytes import TextEncoder
 
 _REPETITIONS = 3
 _NUM_CHECKED_PIECES = 40
+_MAX_GROWTH = 2.0
+"""Of the time per piece from the smallest vocabulary to 16 times as many pieces: searches take one step more
+per doubling, and tables outgrow the caches."""
 
 
 def rows(bench: Workbench) -> Iterator[Row]:
@@ -27,6 +32,7 @@ def rows(bench: Workbench) -> Iterator[Row]:
         yield _min_edit_distance(bench.encoders[name], target)
     for name in ("llama", "mpt"):
         yield _byte_prefix(bench.encoders[name], target)
+    yield from _growth(bench.sizes.map_sizes)
 
 
 def _min_edit_distance(source: TextEncoder, target: TextEncoder) -> Row:
@@ -83,3 +89,44 @@ def _byte_prefix(source: TextEncoder, target: TextEncoder) -> Row:
         noise_margin=timed.noise_margin,
         details={"core_seconds": timed.seconds},
     )
+
+
+def _growth(sizes: Sequence[int]) -> Iterator[Row]:
+    """Both maps between made-up vocabularies; the paper's one only of the smaller sizes, as it compares
+    pieces with pieces."""
+    pairs = [made_up_pieces(size) for size in sizes]
+    marks = {"source_mark": MADE_UP_MARK, "target_mark": MADE_UP_MARK}
+    spelled = [tuple(_spell(pieces) for pieces in pair) for pair in pairs]
+    yield _growth_row(
+        "byte_prefix_map", sizes, [partial(map_byte_prefix, *pair) for pair in spelled], judged=True
+    )
+    works = [partial(map_min_edit_distance, *pair, **marks) for pair in pairs[:2]]
+    yield _growth_row("min_edit_distance", sizes[:2], works, judged=False)
+
+
+def _growth_row(
+    name: str, sizes: Sequence[int], works: Sequence[Callable[[], Array]], *, judged: bool
+) -> Row:
+    """Time per piece of the largest vocabulary against that of the smallest."""
+    timed = [core_seconds(work, repetitions=_REPETITIONS, warm_up=False) for work in works]
+    per_piece = [times.median / size for times, size in zip(timed, sizes, strict=True)]
+    return Row(
+        name=f"{name}.growth",
+        work=f"made-up vocabularies of {sizes[-1]:,} pieces on both sides",
+        unit="core-µs/piece",
+        measured=per_piece[-1] * 1e6,
+        compared=per_piece[0] * 1e6,
+        compared_with=f"{sizes[0]:,} pieces",
+        basis=SAME_RUN,
+        ratio=per_piece[-1] / per_piece[0] if judged else None,
+        direction="at most",
+        target_ratio=_MAX_GROWTH if judged else None,
+        noise_margin=timed[0].noise_margin + timed[-1].noise_margin,
+        details={
+            "core_seconds": {size: times.seconds for size, times in zip(sizes, timed, strict=True)},
+        },
+    )
+
+
+def _spell(pieces: Sequence[str]) -> list[bytes]:
+    return [piece.replace(MADE_UP_MARK, " ").encode() for piece in pieces]
