@@ -68,7 +68,7 @@ def _measure(plan: Plan, regime: Regime, *, cache: Path, console: Console) -> Re
             regime=regime,
             seed=seed,
             checkpoints=checkpoints,
-            max_held_out_documents=plan.max_held_out_documents,
+            libraries=plan.libraries,
         )
         for seed, checkpoints in enumerate(make_checkpoints(plan, regime, cache=cache, say=console.print))
     ]

@@ -28,15 +28,12 @@ def make_checkpoints(
     if missing:
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
             longest_first = sorted(missing, key=lambda recipe: -recipe.num_steps)
-            jobs = [
-                pool.submit(_train, recipe, folders[recipe], plan.max_pretraining_documents)
-                for recipe in longest_first
-            ]
+            jobs = [pool.submit(_train, recipe, folders[recipe], plan.libraries) for recipe in longest_first]
             for job in jobs:
                 say(job.result())
     shared = {recipe.name: folders[recipe] for recipe in sources}
     return [{"target": folders[target], **shared} for target in targets]
 
 
-def _train(recipe: Recipe, folder: Path, max_documents: int | None) -> str:
-    return make_model(recipe, documents("pretraining")[:max_documents], folder)
+def _train(recipe: Recipe, folder: Path, libraries: tuple[str, ...]) -> str:
+    return make_model(recipe, documents("pretraining", libraries), folder)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from benchmarks.quality.texts import ALL_LIBRARIES
 from benchmarks.quality.variants import DEFAULT, PAPER, SINGLE_CHANGES, Variant
 from examples.demo.models import Recipe
 
@@ -32,8 +33,8 @@ class Plan:
     num_seeds: int
     target: Recipe
     sources: dict[str, tuple[Recipe, ...]]
-    max_held_out_documents: int | None
-    max_pretraining_documents: int | None
+    libraries: tuple[str, ...]
+    """Whose modules are the text."""
 
 
 _BOTH = (DEFAULT, PAPER, *SINGLE_CHANGES)
@@ -90,8 +91,7 @@ FULL = Plan(
         "strong": _specialists(max_chars=100_000_000, num_steps=5000),
         "weak": _specialists(max_chars=1_000_000, num_steps=600),
     },
-    max_held_out_documents=None,
-    max_pretraining_documents=None,
+    libraries=ALL_LIBRARIES,
     regimes=(
         Regime(
             name="little",
@@ -137,8 +137,7 @@ QUICK = Plan(
     num_seeds=1,
     target=_tiny(_TARGET),
     sources={"tiny": tuple(_tiny(recipe) for recipe in FULL.sources["weak"])},
-    max_held_out_documents=30,
-    max_pretraining_documents=400,
+    libraries=("jinja2", "sqlalchemy"),
     regimes=(
         Regime(
             name="quick",

@@ -41,7 +41,7 @@ class Setting:
     regime: Regime
     seed: int
     checkpoints: dict[str, Path]
-    max_held_out_documents: int | None
+    libraries: tuple[str, ...]
 
     @property
     def digest(self) -> str:
@@ -52,7 +52,7 @@ class Setting:
             if field.name not in ("variants", "description")
         }
         names = {name: path.name for name, path in self.checkpoints.items()}
-        facts = [regime, self.seed, names, self.max_held_out_documents]
+        facts = [regime, self.seed, names, self.libraries]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     def spec(self, corpus: Path, strategy: Strategy, *, held_out_fraction: float = 0.001) -> FusionSpec:
@@ -120,7 +120,7 @@ class _Bench:
     def _write_texts(self) -> None:
         """The corpus last: it says that the rest is there."""
         held_out = self._folder / "held-out.jsonl"
-        _write_corpus(held_out, documents("held_out")[: self._setting.max_held_out_documents])
+        _write_corpus(held_out, documents("held_out", self._setting.libraries))
         spec = self._setting.spec(held_out, Strategy(), held_out_fraction=0.999)
         self._stage("prepare", spec, self._folder / "held-out" / "prepare")
         _write_corpus(self.corpus, _sample(self._setting))
@@ -196,7 +196,9 @@ class _Bench:
 
 def _sample(setting: Setting) -> list[Document]:
     """The fusion corpus of a seed."""
-    return random.Random(setting.seed).sample(documents("fusion"), setting.regime.num_documents)
+    return random.Random(setting.seed).sample(
+        documents("fusion", setting.libraries), setting.regime.num_documents
+    )
 
 
 def _write_corpus(path: Path, chosen: Iterable[Document]) -> None:

@@ -21,7 +21,9 @@ _HELD_OUT_SHARE = 0.05
 _FUSION_SHARE = 0.10
 _DOCUMENTS_PER_MODULE = {"pretraining": None, "fusion": 12, "held_out": 3}
 """Of one domain: documents that are scored side by side should not all tell of the same few modules."""
-_LIBRARIES = (
+STANDARD_LIBRARY = "standard library"
+ALL_LIBRARIES = (
+    STANDARD_LIBRARY,
     "accelerate",
     "alembic",
     "celery",
@@ -48,25 +50,31 @@ _MAX_MODULE_BYTES = 120_000
 
 
 @functools.lru_cache(maxsize=3)
-def documents(part: Part) -> list[Document]:
+def documents(part: Part, libraries: tuple[str, ...] = ALL_LIBRARIES) -> list[Document]:
     """The documents of one part, in an order that does not change from run to run."""
     found: list[Document] = []
-    for name, of_module in _modules(part):
+    for name, of_module in _modules(part, libraries):
         found += _thinned(name, of_module, limit=_DOCUMENTS_PER_MODULE[part])
     distinct = {document.text: document for document in found}
     return sorted(distinct.values(), key=lambda document: share_of(document.text))
 
 
-def _modules(part: Part) -> Iterator[tuple[str, list[Document]]]:
-    roots = [("", Path(sysconfig.get_path("stdlib")))]
-    roots += [(f"{name}/", Path(sysconfig.get_path("purelib")) / name) for name in _LIBRARIES]
-    for prefix, root in roots:
+def _modules(part: Part, libraries: tuple[str, ...]) -> Iterator[tuple[str, list[Document]]]:
+    for library in libraries:
+        is_standard = library == STANDARD_LIBRARY
+        root = Path(sysconfig.get_path("stdlib" if is_standard else "purelib"))
+        root, prefix = (root, "") if is_standard else (root / library, f"{library}/")
         for path in sorted(root.rglob("*.py")):
             name = path.relative_to(root)
             if not _NOT_LIBRARY.isdisjoint(name.parts) or path.stat().st_size > _MAX_MODULE_BYTES:
                 continue
             if _part_of(prefix + name.as_posix()) == part:
                 yield prefix + name.as_posix(), list(module_documents(path))
+        if is_standard:
+            yield from _topics(part)
+
+
+def _topics(part: Part) -> Iterator[tuple[str, list[Document]]]:
     for topic, text in sorted(topics.items()):
         if _part_of(topic) == part:
             yield topic, list(cut_text("prose", text))
