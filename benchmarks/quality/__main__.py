@@ -23,6 +23,7 @@ from benchmarks.quality.models import make_checkpoints
 from benchmarks.quality.regimes import FULL, QUICK, Plan, Regime
 from benchmarks.quality.report import RegimeReport, build_report, markdown
 from benchmarks.quality.runs import Setting, held_out_documents, prepare_setting, run_variant
+from benchmarks.quality.texts import trained_on
 from benchmarks.quality.variants import CONTROL, DEFAULT
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -91,6 +92,7 @@ def _measure(plan: Plan, regime: Regime, *, cache: Path, console: Console) -> Re
         fused=[variant.name for variant in regime.variants],
         control=CONTROL,
         default=DEFAULT.name,
+        trained_on=trained_on(plan.libraries),
     )
 
 

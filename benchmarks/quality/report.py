@@ -4,7 +4,7 @@ A document's nats are averaged over the seeds before documents are resampled: an
 difference is for these seeds over other documents; the spread of the seeds stands beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,12 +62,15 @@ def build_report(
     fused: Sequence[str],
     control: str,
     default: str,
+    trained_on: Collection[str],
 ) -> RegimeReport:
     """Compare every fused variant with the control and with the default.
 
-    Documents that one of the models does not reproduce are left out for all.
+    Left out for all are documents that one of the models does not reproduce, and those that stand word for
+    word among the texts that models were `trained_on`: modules copy from each other.
     """
     usable = np.all([np.isfinite(nats) for of_seed in scores for nats in of_seed.values()], axis=0)
+    usable &= np.array(["".join(document.windows) not in trained_on for document in documents])
     domain_of = np.array([document.domain for document in documents])
     num_bytes = np.array([document.num_bytes for document in documents])
     rows = {OVERALL: usable} | {domain: usable & (domain_of == domain) for domain in sorted(set(domain_of))}

@@ -59,6 +59,13 @@ def documents(part: Part, libraries: tuple[str, ...] = ALL_LIBRARIES) -> list[Do
     return sorted(distinct.values(), key=lambda document: share_of(document.text))
 
 
+@functools.lru_cache(maxsize=1)
+def trained_on(libraries: tuple[str, ...]) -> frozenset[str]:
+    """Every text that a model may have been trained on."""
+    parts: tuple[Part, ...] = ("pretraining", "fusion")
+    return frozenset(document.text for part in parts for document in documents(part, libraries))
+
+
 def _modules(part: Part, libraries: tuple[str, ...]) -> Iterator[tuple[str, list[Document]]]:
     for library in libraries:
         is_standard = library == STANDARD_LIBRARY

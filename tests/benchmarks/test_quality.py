@@ -1,7 +1,8 @@
 """The quality benchmark: it runs from text to verdict, and its verdicts are what its numbers say."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +24,27 @@ LIBRARIES = ("jinja2", "redis")
 
 
 def scores(seed: int, **shifts: float) -> Mapping[str, Array]:
-    """Nats per document: noise that all models share, and per model a shift with a little noise of its own."""
+    """Nats per document: noise that all models share, a shift per model and a little noise of its own."""
     random = np.random.default_rng(seed)
     shared = random.normal(200, 40, len(DOCUMENTS))
     return {name: shared + shift + random.normal(0, 0.1, len(DOCUMENTS)) for name, shift in shifts.items()}
 
 
 def report(**shifts: float) -> RegimeReport:
+    return report_on(DOCUMENTS, trained_on=(), **shifts)
+
+
+def report_on(
+    documents: Sequence[HeldOutDocument], *, trained_on: Collection[str], **shifts: float
+) -> RegimeReport:
     return build_report(
         {"name": "made up", "description": ""},
-        DOCUMENTS,
+        documents,
         [scores(seed, **shifts) for seed in range(3)],
         fused=[DEFAULT.name, PAPER.name],
         control=CONTROL,
         default=DEFAULT.name,
+        trained_on=trained_on,
     )
 
 
@@ -76,18 +84,28 @@ def test_documents_a_model_cannot_score_are_left_out_for_all() -> None:
         fused=[DEFAULT.name, PAPER.name],
         control=CONTROL,
         default=DEFAULT.name,
+        trained_on=(),
     )
 
     assert found.num_documents == {OVERALL: 58, "code": 28, "prose": 30}
     assert "| default |" in markdown(found)
 
 
-def test_parts_share_no_text() -> None:
-    parts = [texts.documents(part, LIBRARIES) for part in ("pretraining", "fusion", "held_out")]
+def test_documents_that_were_trained_on_are_left_out() -> None:
+    seen = {"".join(DOCUMENTS[0].windows)}
+    documents = [replace(each, windows=(f"{each.number} " * 30,)) for each in DOCUMENTS[1:]]
 
-    seen = [{document.text for document in part} for part in parts]
-    assert all(seen)
-    assert len(set.union(*seen)) == sum(map(len, seen))
+    found = report_on([DOCUMENTS[0], *documents], trained_on=seen, control=0.0, default=-1.0, paper=0.0)
+
+    assert found.num_documents[OVERALL] == len(DOCUMENTS) - 1
+
+
+def test_modules_belong_to_one_part() -> None:
+    parts: tuple[texts.Part, ...] = ("pretraining", "fusion", "held_out")
+    counts = [len(texts.documents(part, LIBRARIES)) for part in parts]
+
+    assert all(counts)
+    assert len(texts.trained_on(LIBRARIES)) <= counts[0] + counts[1]
 
 
 def test_every_choice_between_the_presets_is_varied() -> None:
