@@ -37,7 +37,7 @@ class Plan:
     """Whose modules are the text."""
 
 
-_BOTH = (DEFAULT, PAPER, *SINGLE_CHANGES)
+_ALL = (DEFAULT, PAPER, *SINGLE_CHANGES)
 
 _TARGET = Recipe(
     name="target",
@@ -99,7 +99,7 @@ FULL = Plan(
             num_documents=200,
             num_epochs=4,
             sources="strong",
-            variants=_BOTH,
+            variants=_ALL,
         ),
         Regime(
             name="plenty",
@@ -107,7 +107,7 @@ FULL = Plan(
             num_documents=1000,
             num_epochs=1,
             sources="strong",
-            variants=_BOTH,
+            variants=tuple(variant for variant in _ALL if variant.group != "follow"),
         ),
         Regime(
             name="weak",
@@ -115,7 +115,7 @@ FULL = Plan(
             num_documents=1000,
             num_epochs=1,
             sources="weak",
-            variants=(DEFAULT, PAPER, *(v for v in SINGLE_CHANGES if v.group in ("follow", "clm_weight"))),
+            variants=(DEFAULT, PAPER, *(variant for variant in SINGLE_CHANGES if variant.group == "follow")),
         ),
     ),
 )
