@@ -4,6 +4,7 @@ The stages are the engine's own. Scores are kept per variant, so an interrupted 
 a changed variant alone is run again.
 """
 
+import functools
 import hashlib
 import json
 import random
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import fusion
 from benchmarks.quality.regimes import Regime
 from benchmarks.quality.texts import documents
 from benchmarks.quality.variants import CONTROL
@@ -45,14 +47,14 @@ class Setting:
 
     @property
     def digest(self) -> str:
-        """Changes when anything does that the stages before `align` depend on."""
+        """Changes when anything does that the scores depend on, but for the variants; the engine's code too."""
         regime = {
             field.name: getattr(self.regime, field.name)
             for field in fields(self.regime)
             if field.name not in ("variants", "description")
         }
         names = {name: path.name for name, path in self.checkpoints.items()}
-        facts = [regime, self.seed, names, self.libraries]
+        facts = [regime, self.seed, names, self.libraries, _engine_digest()]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     def spec(self, corpus: Path, strategy: Strategy, *, held_out_fraction: float = 0.001) -> FusionSpec:
@@ -80,6 +82,13 @@ class Setting:
             "seed": self.seed,
         }
         return FusionSpec.model_validate(data)
+
+
+@functools.lru_cache(maxsize=1)
+def _engine_digest() -> str:
+    root = Path(fusion.__file__).parent
+    sources = {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*.py"))}
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
 def prepare_setting(setting: Setting, folder: Path) -> dict[str, Array]:
@@ -132,7 +141,8 @@ class _Bench:
     def train(self, strategy: Strategy, *, role: str) -> Array:
         """Nats of every held-out document after training by a strategy."""
         spec = self._setting.spec(self.corpus, strategy)
-        key = hashlib.sha256(json.dumps([role, spec.model_dump(mode="json")]).encode()).hexdigest()[:12]
+        facts = [role, spec.strategy.model_dump(mode="json"), spec.training.model_dump(mode="json")]
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
         def train_and_score() -> Array:
             work = self._folder / f"work-{key}"
