@@ -115,7 +115,11 @@ FULL = Plan(
             num_documents=1000,
             num_epochs=1,
             sources="weak",
-            variants=(DEFAULT, PAPER, *(variant for variant in SINGLE_CHANGES if variant.group == "follow")),
+            variants=(
+                DEFAULT,
+                PAPER,
+                *(variant for variant in SINGLE_CHANGES if variant.group in ("follow", "blending")),
+            ),
         ),
     ),
 )

@@ -47,7 +47,7 @@ class Setting:
 
     @property
     def digest(self) -> str:
-        """Changes when anything does that the scores depend on, but for the variants; the engine's code too."""
+        """Changes with all that the scores depend on, but for the variants; with the engine's code too."""
         regime = {
             field.name: getattr(self.regime, field.name)
             for field in fields(self.regime)

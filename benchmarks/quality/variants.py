@@ -31,6 +31,7 @@ PAPER = Variant(name="paper", group="preset", overrides={"preset": "paper"})
 
 
 SINGLE_CHANGES = (
+    _variant("blending", "avg_ce", blending={"rule": "avg_ce"}),
     _variant("tail", "renormalise", objective={"tail": "renormalise"}),
     _variant("tail", "bucket", objective={"tail": "bucket"}),
     _variant("tokens", "dtw", alignment={"tokens": "dtw", "dtw_match": "hard"}),
@@ -38,7 +39,6 @@ SINGLE_CHANGES = (
     _variant("vocabulary", "min_edit_distance", vocabulary={"map": "min_edit_distance"}),
     _variant("unaligned", "one_hot_next", alignment={"unaligned": "one_hot_next"}),
     _variant("unaligned", "one_hot_current", alignment={"unaligned": "one_hot_current"}),
-    _variant("blending", "avg_ce", blending={"rule": "avg_ce"}),
     _variant("granularity", "window", blending={"granularity": "window"}),
     _variant("skip_if_target_better", "true", blending={"skip_if_target_better": True}),
     _variant("clm_weight", "0.9", objective={"clm_weight": 0.9}),
