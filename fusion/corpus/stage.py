@@ -3,18 +3,20 @@
 Two passes over the text: the first finds every mistake in it and the size of the job, the second writes.
 """
 
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fusion.corpus.cutting import cut_documents
 from fusion.corpus.disk_estimate import DiskEstimate, estimate_disk, require_disk
 from fusion.corpus.documents import corpus_path, iter_documents
 from fusion.corpus.losses import LossCount, require_lossless
 from fusion.corpus.model_check import CheckedModel, check_models
 from fusion.corpus.split_writer import SplitWriter
 from fusion.corpus.survey import Survey, survey_corpus
-from fusion.corpus.windowing import Reader, cut_document
+from fusion.corpus.windowing import Reader
 from fusion.io.atomic import write_json
 from fusion.io.manifest import file_sha256, write_manifest
 from fusion.io.stage_inputs import StageInputs
@@ -96,10 +98,13 @@ def _write_windows(
     readers = [Reader(encoder=model.encoder, max_tokens=model.max_text_tokens) for model in models]
     losses = {model.name: LossCount(encoder=model.encoder) for model in models}
     num_tokens = 0
-    for number, document in enumerate(iter_documents(spec.corpus, files=inputs.files)):
-        cuts = list(
-            cut_document(document.text, readers=readers, max_tokens=spec.corpus.max_tokens_per_window)
-        )
+    documents = cut_documents(
+        iter_documents(spec.corpus, files=inputs.files),
+        readers=readers,
+        max_tokens=spec.corpus.max_tokens_per_window,
+        num_threads=os.cpu_count() or 1,
+    )
+    for number, (document, cuts) in enumerate(documents):
         for index, model in enumerate(models):
             losses[model.name].add(document, cuts, reader=index)
             for cut in cuts:

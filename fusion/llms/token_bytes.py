@@ -79,7 +79,9 @@ class TextEncoder:
             CorpusInvalid: the text holds half of a surrogate pair, which no UTF-8 can express.
         """
         raw = _utf8(text)
-        token_ids = self._backend.encode(text, add_special_tokens=False).ids
+        # A batch, though of one: other than `encode` it releases the interpreter's lock, and the fast kind
+        # skips the character offsets, which nothing here reads.
+        token_ids = self._backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
         ids = np.array(token_ids, dtype=np.int32)
         ends = np.cumsum(self._lengths[ids])
         spelled = self.spell(token_ids)

@@ -196,3 +196,19 @@ def test_the_target_is_checked_like_a_source(models: dict[str, Path], tmp_path: 
 
     assert caught.value.code == "model_not_found"
     assert caught.value.pointer == "/target/model"
+
+
+@pytest.mark.parametrize("num_cores", [1, 5])
+def test_the_number_of_cores_leaves_no_trace(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_cores: int
+) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl")
+    prepare(models, corpus, tmp_path / "here", max_tokens_per_window=32)
+    monkeypatch.setattr("os.cpu_count", lambda: num_cores)
+
+    prepare(models, corpus, tmp_path / "there", max_tokens_per_window=32)
+
+    files = {path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*") if path.is_file()}
+    assert len(files) > 4
+    for file in files:
+        assert (tmp_path / "there" / file).read_bytes() == (tmp_path / "here" / file).read_bytes(), file
