@@ -91,7 +91,6 @@ class GpuModel:
         self._model = self._model.to(torch.bfloat16).eval()
         self._extracted = LogitRows(
             self._model,
-            probe_ids=list(range(8)),
             rows_per_chunk=default_rows_per_chunk(self.config.vocab_size, device=self.device, sampled=False),
         )
 

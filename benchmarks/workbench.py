@@ -112,7 +112,7 @@ class Workbench:
 
     def _as_model(self, name: str, network: PreTrainedModel, *, num_valid_ids: int) -> Model:
         rows_per_chunk = default_rows_per_chunk(network.config.vocab_size, device=self._device, sampled=False)
-        logit_rows = LogitRows(network, probe_ids=list(range(8)), rows_per_chunk=rows_per_chunk)
+        logit_rows = LogitRows(network, rows_per_chunk=rows_per_chunk)
         return Model(name=name, network=network, logit_rows=logit_rows, num_valid_ids=num_valid_ids)
 
     def capture(

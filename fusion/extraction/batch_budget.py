@@ -1,4 +1,8 @@
-"""How many tokens one forward pass may read: chosen by what a small one takes of the memory.
+"""How many tokens one forward pass may read: a fixed number, lowered where a probe says it would not fit.
+
+The number decides which windows share a batch, and that the last bits of what is captured. So it depends on
+the machine as little as can be: `MAX_TOKENS` wherever the memory allows it, else the next lower power of two
+that fits. Two runs differ only where one of them had less free memory than the usual number needs.
 
 Letters: `T` positions.
 """
@@ -10,10 +14,13 @@ from typing import Protocol
 import torch
 
 MAX_TOKENS = {"cpu": 4096, "cuda": 32768}
-"""Beyond so many tokens in one forward pass the throughput no longer grows; docs/benchmarks.md."""
+"""Two windows of 2,048 tokens on a CPU, sixteen on a GPU, which needs many to hide the launching of kernels.
+Chosen by reason, not by a sweep: more could be faster, but would not fit everywhere."""
 _MEMORY_SHARE = 0.7
-"""Of the free memory: allocators round up and leave holes, attention takes scratch space."""
+"""Of the free memory. A margin, not a measurement: allocators round up and leave holes, attention takes
+scratch space, and other programs go on allocating. What it does not cover, halving does."""
 _MAX_PROBE_TOKENS = 256
+"""Enough for the square to show beside what every pass takes, few enough to fit nearly always."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,6 +32,10 @@ class TokenBudget:
 
     def limit(self, max_tokens: int) -> None:
         self.max_tokens = max(1, min(self.max_tokens, max_tokens))
+
+    def limit_to_one_window(self) -> None:
+        """The least there is: what does not fit then, no batch makes fit."""
+        self.max_tokens = 1
 
     def halve(self) -> None:
         self.max_tokens = max(1, self.max_tokens // 2)
@@ -78,10 +89,13 @@ def probe_forward_cost(
 
 
 def tokens_that_fit(cost: ForwardCost, *, longest: int, free_bytes: int, reserved_bytes: int) -> int:
-    """Tokens of a batch of windows of `longest` tokens; at least one window, which may then not fit.
+    """Tokens of a batch of windows of `longest` tokens, a power of two: free memory differs by the minute.
+
+    At least one window, which may then not fit.
 
     Args:
         reserved_bytes: what is taken besides, whatever the batch: the logits of the chunks.
     """
     room = max(0.0, _MEMORY_SHARE * free_bytes - reserved_bytes)
-    return max(longest, int(room / cost.per_token_at(longest)))
+    num_tokens = int(room / cost.per_token_at(longest))
+    return max(longest, 1 << num_tokens.bit_length() >> 1)

@@ -18,7 +18,7 @@ from fusion.extraction.rows import keep_rows
 from fusion.extraction.shard_text import ShardText
 from fusion.io.captures import Capture
 from fusion.io.tensors import Array, smallest_id_dtype
-from fusion.llms.device_memory import is_out_of_memory
+from fusion.llms.device_memory import is_out_of_memory, release_cached_memory
 
 _MAX_PADDING = 0.05
 """Share of a batch's positions."""
@@ -93,8 +93,7 @@ def _num_sequences(lengths: Array, *, max_tokens: int) -> int:
 
 
 def _back_off(budget: TokenBudget, *, batch: list[int], longest: int, error: BaseException) -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_cached_memory()
     if len(batch) == 1:
         raise CapacityError(
             f"one window of {longest} tokens exceeds the device's memory",

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from fusion.extraction.head_threads import HeadThreads
+from fusion.llms.head_probe import Head, HeadUnfamiliar, probe_head
 
 _MAX_CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
 """On a CPU, less than the 32 MiB up to which glibc keeps a piece of memory for the next chunk: larger ones go
@@ -33,15 +34,22 @@ def default_rows_per_chunk(vocabulary_size: int, *, device: torch.device, sample
 class LogitRows:
     """Runs a model so that the logits of a batch never exist all at once, where its structure allows that.
 
-    The backbone runs over the batch, the output head over chunks of rows. Some models do more than apply
-    the head (scaling, soft caps), so the split is used only where a probe gives equal logits.
+    The backbone runs over the batch, the output head over chunks of rows, with the factor and the soft cap
+    that a probe finds. A model that does more than that to its logits is run whole.
+
+    whole_reason: why it is, None where backbone and head are run one after the other.
     """
 
-    def __init__(self, model: PreTrainedModel, *, probe_ids: list[int], rows_per_chunk: int) -> None:
+    def __init__(self, model: PreTrainedModel, *, rows_per_chunk: int) -> None:
         self._model = model
         self._rows_per_chunk = rows_per_chunk
         self._threads = HeadThreads(torch.get_num_threads() if model.device.type == "cpu" else 1)
-        self.is_split = self._split_agrees(torch.tensor([probe_ids], device=model.device))
+        self._head: Head | None = None
+        self.whole_reason: str | None = None
+        try:
+            self._head = probe_head(model)
+        except HeadUnfamiliar as error:
+            self.whole_reason = str(error)
 
     @property
     def chunk_bytes(self) -> int:
@@ -64,7 +72,7 @@ class LogitRows:
         @torch.inference_mode()
         def visit_from(start: int) -> None:
             chunk_RX = source_RX[start : start + self._rows_per_chunk]
-            logits_RV = self._head(chunk_RX) if self.is_split else chunk_RX
+            logits_RV = chunk_RX if self._head is None else self._head.logits(chunk_RX)
             keep(slice(start, start + len(chunk_RX)), logits_RV)
 
         self._threads.run(visit_from, range(0, len(source_RX), self._rows_per_chunk))
@@ -72,25 +80,10 @@ class LogitRows:
     @torch.inference_mode()
     def run_backbone(self, input_ids_BT: Tensor) -> Tensor:
         """What the chunks are made of: hidden states [B, T, H]; logits where the head is not split off."""
-        return self._hidden(input_ids_BT) if self.is_split else self._logits(input_ids_BT)
-
-    @torch.inference_mode()
-    def _split_agrees(self, probe_1T: Tensor) -> bool:
-        if self._model.get_output_embeddings() is None or self._model.base_model is self._model:
-            return False
-        split_1TV = self._head(self._hidden(probe_1T))
-        return torch.equal(split_1TV, self._logits(probe_1T))
-
-    # No mask and no position_ids: padding is on the right, where a causal model's real positions never look.
-    # A mask would also cost the attention its faster path.
-    def _hidden(self, input_ids_BT: Tensor) -> Tensor:
+        # No mask and no position_ids: padding is on the right, where a causal model's real positions never
+        # look. A mask would also cost the attention its faster path.
+        if self._head is None:
+            logits_BTV: Tensor = self._model(input_ids_BT, use_cache=False).logits
+            return logits_BTV
         hidden_BTH: Tensor = self._model.base_model(input_ids_BT, use_cache=False)[0]
         return hidden_BTH
-
-    def _head(self, hidden_RH: Tensor) -> Tensor:
-        logits_RV: Tensor = self._model.get_output_embeddings()(hidden_RH)
-        return logits_RV
-
-    def _logits(self, input_ids_BT: Tensor) -> Tensor:
-        logits_BTV: Tensor = self._model(input_ids_BT, use_cache=False).logits
-        return logits_BTV

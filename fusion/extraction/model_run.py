@@ -13,11 +13,9 @@ from fusion.extraction.shard_text import encode_shard
 from fusion.io.captures import Capture
 from fusion.io.windows import Window
 from fusion.llms.checkpoints import checkpoint_digest
-from fusion.llms.device_memory import DeviceMemory
+from fusion.llms.device_memory import DeviceMemory, is_out_of_memory, release_cached_memory
 from fusion.llms.loading import load_model
 from fusion.progress import Progress
-
-_PROBE_TOKENS = 8
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,8 +72,23 @@ class ModelRun:
         if self._model is None:
             self._model = _load(self._plan)
             if self._plan.max_tokens_per_batch is None:
-                fit_budget(self._budget, self._model, plan=self._plan, memory=DeviceMemory(self._plan.device))
+                self._fit_budget(self._model)
+            reason = self._model.whole_reason
+            if reason is not None:
+                self._progress.note(
+                    f"the logits of a batch are held all at once, which costs memory: {reason}"
+                )
         return self._model
+
+    def _fit_budget(self, model: LogitRows) -> None:
+        usual = self._budget.max_tokens
+        fit_budget(self._budget, model, plan=self._plan, memory=DeviceMemory(self._plan.device))
+        fitting = self._budget.max_tokens
+        if fitting < usual:
+            self._progress.note(
+                f"free memory is short: batches of at most {fitting} tokens instead of {usual}",
+                max_tokens_per_batch=fitting,
+            )
 
     def skip(self, *, num_windows: int, num_rows: int) -> None:
         """Count windows that the model need not read."""
@@ -95,14 +108,21 @@ class ModelRun:
 
 
 def fit_budget(budget: TokenBudget, model: LogitRows, *, plan: CapturePlan, memory: MemoryMeter) -> None:
-    """Lower the budget to what a probe says that the free memory holds."""
-    cost = probe_forward_cost(
-        model.run_backbone,
-        meter=memory,
-        device=plan.device,
-        token_id=plan.start_id,
-        longest=plan.max_tokens_per_window,
-    )
+    """Lower the budget to what a probe says that the free memory holds; to one window if it cannot say."""
+    try:
+        cost = probe_forward_cost(
+            model.run_backbone,
+            meter=memory,
+            device=plan.device,
+            token_id=plan.start_id,
+            longest=plan.max_tokens_per_window,
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        release_cached_memory()
+        budget.limit_to_one_window()
+        return
     fitting = tokens_that_fit(
         cost,
         longest=plan.max_tokens_per_window,
@@ -128,7 +148,6 @@ def _load(plan: CapturePlan) -> LogitRows:
     model = load_model(plan.folder, dtype=plan.dtype, device=plan.device)
     return LogitRows(
         model,
-        probe_ids=[plan.start_id] * _PROBE_TOKENS,
         rows_per_chunk=default_rows_per_chunk(
             model.config.vocab_size, device=plan.device, sampled=plan.settings.num_tail_samples > 0
         ),

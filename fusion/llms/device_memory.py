@@ -24,6 +24,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in _WORDS)
 
 
+def release_cached_memory() -> None:
+    """Give back to the device what torch keeps of it for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 class DeviceMemory:
     """The memory of one device."""
 

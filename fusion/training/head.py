@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusion.training.logit_shape import LogitShape
+from fusion.llms.logit_shape import LogitShape
 from fusion.training.losses import (
     NO_ID,
     LossSums,
@@ -138,7 +138,7 @@ class _Sweep:
         """Add the gradients of one chunk; return CLM and divergence of its rows."""
         hidden_CH = self.hidden_NH[start : start + len(targets.label_ids_N)]
         z_CV = upcast(torch.nn.functional.linear(hidden_CH, self.weight_VH, self.bias_V))
-        slope_CV = self.shape.apply_(z_CV)
+        slope_CV = self.shape.apply_with_slope_(z_CV)
         clm_C, fusion_C = losses_and_gradient_(z_CV, targets, objective)
         self.shape.gradient_(z_CV, slope_CV)
         grad_CV = z_CV.to(self.weight_VH.dtype)

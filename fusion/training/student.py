@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from fusion.llms.head_probe import Head, HeadUnfamiliar, probe_head
 from fusion.training.batches import MicroBatch
 from fusion.training.head import head_loss
-from fusion.training.head_probe import Head, HeadUnfamiliar, probe_head
 from fusion.training.losses import LossSums, Objective, fusion_loss
 
 

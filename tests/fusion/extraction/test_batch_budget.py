@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from fusion.extraction.batch_budget import (
     probe_forward_cost,
     tokens_that_fit,
 )
+from fusion.extraction.capture_plan import CapturePlan
+from fusion.extraction.logit_rows import LogitRows
+from fusion.extraction.model_run import fit_budget
 from fusion.llms.device_memory import DeviceMemory, _cgroup_rooms, is_out_of_memory
 
 CPU = torch.device("cpu")
@@ -54,9 +58,47 @@ def test_a_batch_takes_no_more_than_is_free() -> None:
     cost = ForwardCost(per_token=10_000, per_token_pair=0)
     memory = {"longest": 128, "reserved_bytes": 20 << 20}
 
-    assert tokens_that_fit(cost, free_bytes=100 << 20, **memory) * 10_000 <= 80 << 20
+    # 50 MiB are left: 5,242 tokens.
+    assert tokens_that_fit(cost, free_bytes=100 << 20, **memory) == 4096
     # One window is tried whatever the figures say.
     assert tokens_that_fit(cost, free_bytes=1 << 20, **memory) == 128
+
+
+def test_a_little_less_memory_changes_no_batch() -> None:
+    cost = ForwardCost(per_token=10_000, per_token_pair=2)
+
+    found = {
+        tokens_that_fit(cost, longest=128, free_bytes=num_mib << 20, reserved_bytes=0)
+        for num_mib in range(80, 110)
+    }
+
+    assert found == {4096}
+
+
+def a_plan() -> CapturePlan:
+    """Of a plan, only what the probe reads."""
+    plan = create_autospec(CapturePlan, instance=True)
+    plan.device, plan.start_id, plan.max_tokens_per_window = CPU, 1, 64
+    return plan
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_no_memory_for_the_probe_leaves_one_window_per_batch(error: Exception) -> None:
+    budget = TokenBudget(max_tokens=4096)
+    model = create_autospec(LogitRows, instance=True)
+    model.run_backbone.side_effect = error
+
+    fit_budget(budget, model, plan=a_plan(), memory=DeviceMemory(CPU))
+
+    assert budget.max_tokens == 1
+
+
+def test_a_mistake_of_the_model_is_not_taken_for_a_lack_of_memory() -> None:
+    model = create_autospec(LogitRows, instance=True)
+    model.run_backbone.side_effect = RuntimeError("size mismatch")
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        fit_budget(TokenBudget(max_tokens=4096), model, plan=a_plan(), memory=DeviceMemory(CPU))
 
 
 def test_a_budget_is_only_lowered() -> None:

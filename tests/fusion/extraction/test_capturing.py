@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
+from transformers.utils import ModelOutput
 
 from fusion.errors import CapacityError
 from fusion.extraction.batch_budget import TokenBudget
@@ -17,6 +19,7 @@ from fusion.io.captures import NO_TOKEN, Capture
 from fusion.io.windows import Window
 from fusion.llms.loading import load_model, load_tokenizer
 from fusion.llms.token_bytes import TextEncoder
+from tests.support.tiny_families import FAMILIES, VOCABULARY
 from tests.support.tiny_models import CONFIG_OF_FAMILY, save_tiny_checkpoint
 
 CPU = torch.device("cpu")
@@ -43,7 +46,7 @@ def build(folder: Path, *, family: str, tokenizer: str) -> tuple[torch.nn.Module
 
 
 def rows_of(model: torch.nn.Module, *, rows_per_chunk: int = 7) -> LogitRows:
-    return LogitRows(model, probe_ids=[1, 2, 3], rows_per_chunk=rows_per_chunk)
+    return LogitRows(model, rows_per_chunk=rows_per_chunk)
 
 
 def capture(
@@ -113,21 +116,47 @@ def test_batching_and_chunking_change_nothing_but_rounding(tmp_path: Path) -> No
     assert (one.sample_ids == many.sample_ids).mean() > 0.95
 
 
-def test_a_model_that_does_more_than_its_head_is_run_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "cohere", "granite"])
+def test_factors_and_soft_caps_are_those_of_the_model(family: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES[family]()).to(dtype).eval()
+    with torch.no_grad():
+        # Far beyond what random weights give, so that the caps bite.
+        model.get_output_embeddings().weight.mul_(8.0)
+    input_ids_BT = torch.randint(VOCABULARY, (3, 11), generator=torch.Generator().manual_seed(1))
+    rows = rows_of(model)
+    seen_RV = torch.full((33, VOCABULARY), torch.nan)
+
+    rows.visit(
+        input_ids_BT,
+        is_real_BT=torch.ones_like(input_ids_BT, dtype=torch.bool),
+        keep=lambda chunk, logits_RV: seen_RV[chunk].copy_(logits_RV),
+    )
+
+    with torch.inference_mode():
+        own_RV = model(input_ids_BT).logits.flatten(0, 1).float()
+    assert rows.whole_reason is None
+    rounding = 1e-5 if dtype == torch.float32 else 2.0**-6
+    torch.testing.assert_close(
+        seen_RV.log_softmax(-1), own_RV.log_softmax(-1), rtol=0.0, atol=rounding * float(own_RV.abs().max())
+    )
+
+
+def test_a_model_that_does_more_to_its_logits_is_run_whole(tmp_path: Path) -> None:
     model, encoder, text = build(tmp_path, family="llama", tokenizer="llama_like")
     plain = capture(text, rows_of(model), size=encoder.size)
-    forward = model.forward
 
-    def scaled(*args: Tensor, **kwargs: object) -> object:
-        output = forward(*args, **kwargs)
-        output.logits = output.logits * 2
+    def sharpen(_module: torch.nn.Module, _inputs: object, output: ModelOutput) -> ModelOutput:
+        output["logits"] = output["logits"] * output["logits"].abs()
         return output
 
-    model.forward = scaled  # type: ignore[method-assign]
+    model.register_forward_hook(sharpen)
     rows = rows_of(model)
     captured = capture(text, rows, size=encoder.size)
 
-    assert not rows.is_split
+    assert rows.whole_reason is not None
+    assert "after the output layer" in rows.whole_reason
     assert not np.allclose(captured.next_logprobs, plain.next_logprobs, equal_nan=True, atol=1e-3)
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from fusion.llms.logit_shape import LogitShape
 from fusion.training.head import default_chunk_rows, head_loss
-from fusion.training.logit_shape import LogitShape
 from fusion.training.losses import LossSums, Objective, RowTargets, fusion_loss
 from tests.fusion.training.rows import random_targets
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from fusion.llms.logit_shape import LogitShape
 from fusion.training.batches import MicroBatch, collate
 from fusion.training.loader import LessonReader
-from fusion.training.logit_shape import LogitShape
 from fusion.training.losses import Objective
 from fusion.training.student import Student, make_student
-from tests.fusion.training.families import FAMILIES
 from tests.fusion.training.lessons import make_lessons, write_align_folder
+from tests.support.tiny_families import FAMILIES
 
 OBJECTIVE = Objective(clm_weight=0.6, divergence="ce", tail="bucket")
 

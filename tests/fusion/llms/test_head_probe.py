@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from fusion.training.head_probe import HeadUnfamiliar, probe_head
-from tests.fusion.training.families import FACTORS_AND_CAPS, FAMILIES
+from fusion.llms.head_probe import HeadUnfamiliar, probe_head
+from tests.support.tiny_families import FACTORS_AND_CAPS, FAMILIES
 
 
 def make_model(family: str = "llama"):

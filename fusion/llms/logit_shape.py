@@ -18,8 +18,15 @@ class LogitShape:
     scale: float = 1.0
     cap: float | None = None
 
-    def apply_(self, y_CV: Tensor) -> Tensor | None:
-        """Turn `y` into `z` in place; returns what `gradient_` needs, None without a cap. [C, V]"""
+    def apply_(self, y_CV: Tensor) -> None:
+        """Turn `y` into `z` in place."""
+        if self.scale != 1.0:
+            y_CV.mul_(self.scale)
+        if self.cap is not None:
+            y_CV.div_(self.cap).tanh_().mul_(self.cap)
+
+    def apply_with_slope_(self, y_CV: Tensor) -> Tensor | None:
+        """The same, and what `gradient_` needs, None without a cap. [C, V]"""
         if self.scale != 1.0:
             y_CV.mul_(self.scale)
         if self.cap is None:

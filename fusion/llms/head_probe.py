@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusion.training.logit_shape import LogitShape
+from fusion.llms.logit_shape import LogitShape
 
 _PROBE_TOKENS = 8
 _SMALL = 2.0**-20
@@ -33,6 +33,14 @@ class Head:
     linear: nn.Linear
     hidden_factor: float = 1.0
     shape: LogitShape
+
+    def logits(self, hidden_XH: Tensor) -> Tensor:
+        """[X, V], the model's own; no gradient passes the shape."""
+        if self.hidden_factor != 1.0:
+            hidden_XH = hidden_XH * self.hidden_factor
+        logits_XV: Tensor = self.linear(hidden_XH)
+        self.shape.apply_(logits_XV)
+        return logits_XV
 
 
 @torch.no_grad()
@@ -60,7 +68,8 @@ def probe_head(model: Any) -> Head:
 
 def _head_by_chosen_values(model: Any, linear: nn.Linear) -> Head:
     hidden_1TH = _mixed_values(linear.in_features, spread=3.0).to(linear.weight)
-    output_1TV = _mixed_values(linear.out_features, spread=12.0).to(linear.weight)
+    # In fp32 whatever the weights are in: half precision would show factor and cap to three digits.
+    output_1TV = _mixed_values(linear.out_features, spread=12.0).to(linear.weight.device, torch.float32)
     calls: list[tuple[Tensor, Tensor]] = []
 
     def exchange(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -96,18 +105,19 @@ def _shape_of(output_1TV: Tensor, logits_1TV: Tensor) -> LogitShape:
 
 
 def _require_same_logits(model: Any, head: Head) -> None:
-    """The backbone as training calls it, and the head as found, give the model's own logits."""
+    """The backbone called on its own, and the head as found, give the model's own logits."""
     input_ids = _probe_ids(head.linear)
     hidden_1TH = getattr(model.base_model(input_ids=input_ids, use_cache=False), "last_hidden_state", None)
     if hidden_1TH is None:
         raise HeadUnfamiliar("the backbone gives no last hidden state")
-    rebuilt_1TV = head.linear(hidden_1TH * head.hidden_factor)
-    head.shape.apply_(rebuilt_1TV)
+    rebuilt_1TV = head.logits(hidden_1TH)
     logits_1TV = model(input_ids=input_ids, use_cache=False).logits
-    # Weights that are no numbers are for training to refuse, at its first step.
+    # Weights that are no numbers are for those to refuse who run the model.
     largest = float(logits_1TV.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    # A division by a factor and a product with its inverse may round to neighbours.
+    rounding = max(_RELATIVE_ROUNDING, 2.0 * torch.finfo(logits_1TV.dtype).eps)
     if not torch.allclose(
-        rebuilt_1TV, logits_1TV, rtol=_RELATIVE_ROUNDING, atol=_RELATIVE_ROUNDING * largest, equal_nan=True
+        rebuilt_1TV.to(logits_1TV.dtype), logits_1TV, rtol=rounding, atol=rounding * largest, equal_nan=True
     ):
         raise HeadUnfamiliar("the logits are not those of the backbone's hidden states")
 
