@@ -14,6 +14,7 @@ from app.logs import configure_logs
 from app.queue import QUEUES, broker_settings
 from app.settings import load_settings
 from fusion.errors import UserError
+from workers import redis_transport
 from workers.celery_worker import CeleryWorker
 
 settings = load_settings()
@@ -24,6 +25,7 @@ if settings.broker_url is None:
         hint="set FUSION_BROKER_URL=redis://..., or run `fusion worker`, which polls",
     )
 
+redis_transport.install()
 app = Celery("fusion", broker=settings.broker_url, include=["workers.tasks"])
 app.conf.update(
     {

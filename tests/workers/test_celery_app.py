@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 from celery import Celery
 
 from app.queue import WAKE_TASK, broker_settings, open_doorbell
@@ -16,7 +17,7 @@ from tests.workers.conftest import Workshop
 from workers import celery_worker
 from workers.celery_worker import CeleryWorker
 
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 120.0
 # The real application, with stages played by `children.py`.
 BOOT = """
 import sys
@@ -90,6 +91,28 @@ def test_foreign_messages_are_refused_loudly_and_harm_nobody(
         stranger.send_task(WAKE_TASK, queue="gpu", serializer="pickle")
         wait_for(lambda: "fusion.of_another_release" in log.read_text(), log)
         wait_for(lambda: "pickle" in log.read_text(), log)
+        job_id = workshop.submit()
+        doorbell = open_doorbell(redis_server)
+        assert doorbell is not None
+        doorbell.ring("gpu")
+
+        wait_for(lambda: workshop.job(job_id).status == "succeeded", log)
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_bytes_that_are_no_message_are_dropped(
+    workshop: Workshop, redis_server: str, tmp_path: Path, pool: str
+) -> None:
+    workshop = workshop.playing("work")
+    log = tmp_path / "log"
+    garbage = [b"\xff\xfe", b"no JSON", b"[1]", b"7", b'{"properties": {}}', b'{"properties": []}']
+    garbage += [b'{"body": "x", "properties": {"body_encoding": "rot13", "delivery_tag": "a"}}']
+    with celery(workshop, redis_server, log, "--pool", pool):
+        wait_for(workshop.workers, log)
+
+        with redis.Redis.from_url(redis_server) as client:
+            client.lpush("fusion:gpu", *garbage)
+        wait_for(lambda: log.read_text().count("message_dropped") == len(garbage), log)
         job_id = workshop.submit()
         doorbell = open_doorbell(redis_server)
         assert doorbell is not None
