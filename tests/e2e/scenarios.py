@@ -11,12 +11,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.client import InvalidRequestError, Job, MetricPoint
+from app.client import InvalidRequestError, Job
 from fusion.io.manifest import verify_manifest
 from tests.e2e.stacks import Stack
 from tests.support.tiny_jobs import tiny_spec
 
-JOB_SECONDS = 240.0
+STANDSTILL_SECONDS = 240.0
+"""How long a job may show no progress; a busy machine may take minutes to start a stage."""
 CANCEL_SECONDS = 15.0
 # Long enough to be hit in the middle, short enough to wait for.
 NUM_STEPS = 120
@@ -64,7 +65,7 @@ class JobScenarios:
         spec = spec_of(material, name="survivor")
         spec["corpus"]["files"] = [{"file_id": uploaded.id}]
         job = stack.client.submit(spec)
-        wait_for(lambda: [point for point in training_points(stack, job) if point.step >= 15])
+        wait_for_training(stack, job, num_steps=15)
         (stage,) = stack.stages()
         worker = stack.worker_of(stage)
         # Stopped first, so that the two deaths are one: neither can act on the other's.
@@ -85,7 +86,7 @@ class JobScenarios:
         spec["sources"], spec["strategy"] = spec["sources"][:1], {"target_as_source": False}
         spec["training"] = {**TRAINING, "max_steps": 100_000, "num_epochs": 100_000}
         job = stack.client.submit(spec)
-        wait_for(lambda: training_points(stack, job))
+        wait_for_training(stack, job, num_steps=1)
         (stage,) = stack.stages()
         group = [process for process in psutil.process_iter() if _group(process.pid) == stage.pid]
 
@@ -104,7 +105,7 @@ def spec_of(material: Path, **changes: Any) -> dict[str, Any]:
     return tiny_spec(models, material / "corpus.jsonl", training=TRAINING, evaluation=evaluation, **changes)
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = JOB_SECONDS) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float) -> Any:
     """What `condition` returns as soon as it is true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -113,11 +114,19 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = JOB_SECONDS) -> A
     return found
 
 
-def training_points(stack: Stack, job: Job) -> list[MetricPoint]:
-    """Points of the training so far; the job must not have ended."""
-    now = stack.client.get_job(job.id)
-    assert not now.is_terminal, f"{now.status}: {now.error}"
-    return stack.client.metrics(job.id)
+def wait_for_training(stack: Stack, job: Job, *, num_steps: int) -> None:
+    """Return once the training has come so far. The job may be slow, but it must move and not end."""
+    seen, seen_at = None, time.monotonic()
+    while True:
+        now, points = stack.client.get_job(job.id), stack.client.metrics(job.id)
+        assert not now.is_terminal, f"{now.status}: {now.error}"
+        if any(point.step >= num_steps for point in points):
+            return
+        if seen != (now.progress, len(points)):
+            seen, seen_at = (now.progress, len(points)), time.monotonic()
+        stood_still = time.monotonic() - seen_at
+        assert stood_still < STANDSTILL_SECONDS, f"nothing moved for {stood_still:.0f} s: {now}"
+        time.sleep(0.1)
 
 
 def check_model(folder: Path) -> None:

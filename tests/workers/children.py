@@ -114,8 +114,8 @@ def _silent(request: dict[str, Any], say: Any) -> int:
 
 def _slow_talker(request: dict[str, Any], say: Any) -> int:
     """Takes longer than it may be silent, and is never silent for so long."""
-    for number in range(8):
-        say(type="progress", done=number, total=8, unit="windows", tokens=None)
+    for number in range(20):
+        say(type="progress", done=number, total=20, unit="windows", tokens=None)
         time.sleep(0.25)
     return _work(request, say)
 
