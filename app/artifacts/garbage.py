@@ -81,8 +81,8 @@ def drop_finished_parts(
     num = num_bytes = 0
     while True:
         with transaction(engine) as session:
-            # The steps' rows stay locked, so that none of them begins again meanwhile.
-            locked = unneeded.with_for_update(of=Step, key_share=True, skip_locked=True)
+            # The rows of job and step stay locked, so that no retry takes them up again meanwhile.
+            locked = unneeded.with_for_update(of=(Job, Step), key_share=True, skip_locked=True)
             parts = list(session.scalars(locked.limit(_ARTIFACTS_AT_ONCE)))
             sizes = _sizes(session, [part.id for part in parts])
             repository.remove_artifacts(session, [part.id for part in parts])

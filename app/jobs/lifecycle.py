@@ -80,7 +80,7 @@ class AttemptOutcome(StrEnum):
 
 
 class CancelReason(StrEnum):
-    """Why a step was cancelled; a retry takes back only what a failure caused."""
+    """Why a step was cancelled."""
 
     USER = "cancelled_by_user"
     JOB_FAILED = "job_failed"

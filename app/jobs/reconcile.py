@@ -75,9 +75,10 @@ class Reconciler:
 
 def reconcile(session: Session, *, expire: bool = True) -> ReconcileReport:
     """One round: expired leases (unless `expire` is False), steps that nobody claimed, old rows."""
+    # First, because it may lock workers, and everybody locks these before jobs.
+    _forget_old_rows(session)
     outcomes = [_expire(session, step_id) for step_id in _expired_step_ids(session)] if expire else []
     num_rings = _ring_again(session)
-    _forget_old_rows(session)
     return ReconcileReport(
         num_rings=num_rings,
         num_requeued=outcomes.count(StepStatus.QUEUED),

@@ -87,7 +87,7 @@ def _copy(settings: Settings, database: Path, *, into: Path) -> BackupReport:
 def _copy_database(source: Path, destination: Path) -> None:
     """SQLite's online backup: one consistent state, whoever writes meanwhile."""
     with (
-        closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True, timeout=30)) as live,
+        closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as live,
         closing(sqlite3.connect(destination)) as copied,
     ):
         live.backup(copied)

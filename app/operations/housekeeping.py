@@ -46,10 +46,10 @@ class Chore:
             self.run()
         except DBAPIError as error:
             log.warning("database_unreachable", chore=self.name, error=str(error))
-        except (BrokerError, OSError) as error:
+        except BrokerError as error:
             log.warning("broker_unreachable", chore=self.name, error=str(error))
-        except FusionError as error:
-            log.warning("chore_failed", chore=self.name, code=error.code, error=error.message)
+        except (FusionError, OSError) as error:
+            log.warning("chore_failed", chore=self.name, error=str(error))
         except Exception:
             # Nobody would notice that the thread is gone.
             log.exception("chore_failed", chore=self.name)
