@@ -16,7 +16,7 @@ from app.artifacts import repository
 from app.artifacts.blobs import delete_unreferenced_blobs
 from app.artifacts.kinds import ArtifactKind
 from app.artifacts.manifest import check_relative_path
-from app.artifacts.service import publish_folder
+from app.artifacts.service import Origin, publish_folder
 from app.db.models import Artifact, ArtifactFile
 from app.db.session import transaction
 from app.jobs.service import ClaimedStep
@@ -85,16 +85,18 @@ def publish_for(
     engine: Engine, store: ObjectStore, step: ClaimedStep, folder: Path, *, kind: ArtifactKind, role: str
 ) -> str | None:
     """Store a folder in the name of an attempt; None when the attempt no longer has its step."""
-    return publish_folder(
-        engine,
-        store,
+    return publish_folder(engine, store, folder, origin=origin_of(step, kind=kind, role=role))
+
+
+def origin_of(step: ClaimedStep, *, kind: ArtifactKind, role: str) -> Origin:
+    """What an attempt's artifact says of where it comes from."""
+    return Origin(
         project_id=step.project_id,
         job_id=step.job_id,
         step_id=step.step_id,
         attempt=step.attempt,
         kind=kind,
         role=role,
-        folder=folder,
     )
 
 

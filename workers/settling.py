@@ -6,9 +6,9 @@ its outcome is written in the same transaction as everything else.
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.db.session import in_transaction
 from app.jobs import service as jobs
@@ -20,7 +20,8 @@ from workers.progress import LeaseLostError
 from workers.worker import Worker
 
 RETRY_SECONDS = 2.0
-ResultT = TypeVar("ResultT")
+UNREACHABLE = (OperationalError, InterfaceError)
+"""The database is away, or refuses for now (a deadlock, a full disk). Its other refusals are for good."""
 
 log = get_logger(__name__)
 
@@ -40,14 +41,14 @@ def claim(worker: Worker) -> ClaimedStep | None:
             resources=worker.resources,
             lease_seconds=lease_seconds,
         )
-    except (OperationalError, InterfaceError) as error:
+    except UNREACHABLE as error:
         log.warning("database_unreachable", error=str(error))
     while not worker.drain.wait(RETRY_SECONDS):
         try:
             step = in_transaction(
                 worker.engine, jobs.find_unheard_claim, worker_id=worker.id, lease_seconds=lease_seconds
             )
-        except (OperationalError, InterfaceError) as error:
+        except UNREACHABLE as error:
             log.warning("database_unreachable", error=str(error))
             continue
         if step is not None:
@@ -65,34 +66,32 @@ def conclude(
     lease: Lease,
     **values: object,
 ) -> None:
-    """End the attempt in `outcome` through `function`, exactly once.
+    """`end_once` for an end that is nothing but one call of `app.jobs`."""
+    fence: dict[str, Any] = {"step_id": step.step_id, "attempt": step.attempt}
+
+    def end() -> bool:
+        return in_transaction(worker.engine, function, **fence, **values)
+
+    end_once(worker, step, end, outcome=outcome, lease=lease)
+
+
+def end_once(
+    worker: Worker, step: ClaimedStep, end: Callable[[], bool], *, outcome: AttemptOutcome, lease: Lease
+) -> None:
+    """End the attempt in `outcome` by one transaction of `end`'s, exactly once, while the lease may be ours.
 
     Raises:
-        LeaseLostError: somebody else ended it.
+        LeaseLostError: somebody else ended it, or the database stayed away until the lease was gone.
+        DBAPIError: the database refuses what is written, and would refuse it again.
     """
-    fence: dict[str, Any] = {"step_id": step.step_id, "attempt": step.attempt}
     answer_was_lost = False
-
-    def write() -> bool:
-        nonlocal answer_was_lost
-        try:
-            if in_transaction(worker.engine, function, **fence, **values):
-                return True
-            return answer_was_lost and _ended_as(worker, step, outcome)
-        except DBAPIError:
-            answer_was_lost = True
-            raise
-
-    if not insist(write, lease=lease):
-        raise LeaseLostError
-
-
-def insist(function: Callable[[], ResultT], *, lease: Lease) -> ResultT:
-    """Repeat a write while the database cannot be reached and the lease may still be ours."""
     while True:
         try:
-            return function()
-        except DBAPIError as error:
+            if end() or (answer_was_lost and _ended_as(worker, step, outcome)):
+                return
+            raise LeaseLostError
+        except UNREACHABLE as error:
+            answer_was_lost = True
             if lease.instruction is Instruction.LOST:
                 raise LeaseLostError from error
             log.warning("database_unreachable", error=str(error))

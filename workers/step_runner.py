@@ -5,11 +5,15 @@ step belongs to somebody else, and this worker stops without another word.
 """
 
 import errno
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
+from app.artifacts.blobs import store_and_record
 from app.artifacts.kinds import ArtifactKind
+from app.artifacts.service import StoredFolder, record_artifact, store_folder
 from app.jobs import service as jobs
 from app.jobs.lifecycle import AttemptOutcome, Instruction
 from app.jobs.service import ClaimedStep
@@ -19,9 +23,9 @@ from fusion.io.manifest import write_manifest
 from workers.capture_cache import keep_within_limit
 from workers.child_process import started
 from workers.lease import Lease
-from workers.parts import PartPublisher, publish_for
+from workers.parts import PartPublisher, origin_of, publish_for
 from workers.progress import LeaseLostError, ProgressRecorder
-from workers.settling import claim, conclude, insist
+from workers.settling import UNREACHABLE, claim, conclude, end_once
 from workers.stage_request import prepare_request
 from workers.supervision import Failed, Lost, Outcome, Patience, Stop, Stopped, Succeeded, supervise
 from workers.worker import Worker
@@ -62,12 +66,23 @@ def _run_claimed(worker: Worker, step: ClaimedStep) -> None:
         max_offline_seconds=settings.max_offline_seconds,
     ) as lease:
         try:
-            with reserve(worker.workspaces, step_id=step.step_id, attempt=step.attempt) as workspace:
-                outcome = _attempt(worker, step, workspace, lease=lease)
-                _keep_log(worker, step, workspace, outcome=outcome)
-                _settle(worker, step, workspace, lease=lease, outcome=outcome)
+            _run_in_workspace(worker, step, lease=lease)
         except LeaseLostError:
             log.warning("step_lost")
+
+
+def _run_in_workspace(worker: Worker, step: ClaimedStep, *, lease: Lease) -> None:
+    """Run the stage and tell how it ended; what goes wrong around it (a full disk) ends the attempt, too."""
+    try:
+        with reserve(worker.workspaces, step_id=step.step_id, attempt=step.attempt) as workspace:
+            outcome = _attempt(worker, step, workspace, lease=lease)
+            _keep_log(worker, step, workspace, outcome=outcome)
+            _settle(worker, step, workspace, lease=lease, outcome=outcome)
+    except LeaseLostError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever went wrong, the job is told
+        failure = _as_fusion_error(error).to_dict()
+        conclude(worker, step, jobs.fail_step, outcome=AttemptOutcome.FAILED, lease=lease, error=failure)
 
 
 def _attempt(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease) -> Outcome:
@@ -89,7 +104,7 @@ def _as_fusion_error(error: Exception) -> FusionError:
     if isinstance(error, FusionError):
         return error
     log.error("attempt_failed", exc_info=error)
-    if isinstance(error, DBAPIError):
+    if isinstance(error, UNREACHABLE):
         return InfrastructureError(f"the database failed: {error}", code="database_unavailable")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return CapacityError(
@@ -141,7 +156,7 @@ def _keep_log(worker: Worker, step: ClaimedStep, workspace: Workspace, *, outcom
     try:
         write_manifest(workspace.log_folder, kind="log", files=[workspace.log.name])
         publish_for(worker.engine, worker.store, step, workspace.log_folder, kind=ArtifactKind.LOG, role=role)
-    except (FusionError, DBAPIError) as error:
+    except (FusionError, DBAPIError, OSError) as error:
         log.warning("log_not_kept", error=str(error))
 
 
@@ -175,30 +190,28 @@ def _settle(
 def _complete(
     worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease, figures: dict[str, object]
 ) -> None:
-    """Publish the output, then complete: a completed step must always be downloadable."""
+    """Store the output; then, in one transaction, make it an artifact and the step completed."""
     kind = ArtifactKind.MODEL if step.stage == "publish" else ArtifactKind.OUTPUT
+    origin = origin_of(step, kind=kind, role=step.name)
 
-    def publish() -> str:
-        artifact_id = publish_for(worker.engine, worker.store, step, workspace.out, kind=kind, role=step.name)
-        if artifact_id is None:
-            raise LeaseLostError
-        return artifact_id
+    def record(session: Session, stored: StoredFolder) -> bool:
+        fence: dict[str, Any] = {"step_id": step.step_id, "attempt": step.attempt}
+        # The job before the step, as everybody locks them.
+        jobs.lock_job_of_step(session, step.step_id)
+        artifact_id = record_artifact(session, worker.store, stored, origin=origin)
+        return artifact_id is not None and jobs.complete_step(
+            session, **fence, artifact_id=artifact_id, figures=figures
+        )
 
-    try:
-        artifact_id = insist(publish, lease=lease)
-    except FusionError as error:
-        failure = error.to_dict()
-        conclude(worker, step, jobs.fail_step, outcome=AttemptOutcome.FAILED, lease=lease, error=failure)
-        return
-    conclude(
-        worker,
-        step,
-        jobs.complete_step,
-        outcome=AttemptOutcome.SUCCEEDED,
-        lease=lease,
-        artifact_id=artifact_id,
-        figures=figures,
-    )
+    def store_and_complete() -> bool:
+        return store_and_record(
+            worker.engine,
+            lambda: store_folder(worker.store, workspace.out, project_id=step.project_id),
+            record,
+            project_id=step.project_id,
+        )
+
+    end_once(worker, step, store_and_complete, outcome=AttemptOutcome.SUCCEEDED, lease=lease)
 
 
 def _reason(outcome: Outcome) -> str | None:

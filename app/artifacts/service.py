@@ -54,18 +54,7 @@ class Origin:
     role: str
 
 
-def publish_folder(
-    engine: Engine,
-    store: ObjectStore,
-    *,
-    project_id: str,
-    job_id: str,
-    step_id: str,
-    attempt: int,
-    kind: ArtifactKind,
-    role: str,
-    folder: Path,
-) -> str | None:
+def publish_folder(engine: Engine, store: ObjectStore, folder: Path, *, origin: Origin) -> str | None:
     """Store a finished folder and make it visible as an artifact. Safe to repeat.
 
     Returns:
@@ -74,14 +63,11 @@ def publish_folder(
     Raises:
         InfrastructureError: unfinished or damaged folder, or storage trouble.
     """
-    origin = Origin(
-        project_id=project_id, job_id=job_id, step_id=step_id, attempt=attempt, kind=kind, role=role
-    )
     return store_and_record(
         engine,
-        lambda: store_folder(store, folder, project_id=project_id),
+        lambda: store_folder(store, folder, project_id=origin.project_id),
         lambda session, stored: record_artifact(session, store, stored, origin=origin),
-        project_id=project_id,
+        project_id=origin.project_id,
     )
 
 

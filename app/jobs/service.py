@@ -32,6 +32,7 @@ from app.jobs.reports import (
     record_note,
     record_progress,
 )
+from app.jobs.repository import lock_job_of_step
 from app.jobs.workers import see_worker
 from fusion.spec import FusionSpec
 
@@ -50,6 +51,7 @@ __all__ = [
     "get_job",
     "heartbeat",
     "holds_step",
+    "lock_job_of_step",
     "lose_step",
     "merged_spec",
     "reconcile",

@@ -11,7 +11,7 @@ from app.accounts import service as accounts
 from app.accounts.keys import Scope
 from app.accounts.service import Principal
 from app.artifacts.kinds import ArtifactKind
-from app.artifacts.service import publish_folder
+from app.artifacts.service import Origin, publish_folder
 from app.db.base import Base
 from app.db.models import Job, Project, Step
 from app.db.session import transaction
@@ -83,13 +83,15 @@ class Api:
         artifact_id = publish_folder(
             self.engine,
             self.store,
-            project_id=step.project_id,
-            job_id=step.job_id,
-            step_id=step.id,
-            attempt=step.attempt,
-            kind=ArtifactKind.MODEL,
-            role="publish",
-            folder=folder,
+            folder,
+            origin=Origin(
+                project_id=step.project_id,
+                job_id=step.job_id,
+                step_id=step.id,
+                attempt=step.attempt,
+                kind=ArtifactKind.MODEL,
+                role="publish",
+            ),
         )
         assert artifact_id is not None
         return artifact_id

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DataError
 
 from app.db.session import read_only, transaction
 from app.jobs import service as jobs
@@ -99,6 +100,23 @@ def test_what_somebody_else_ended_is_not_taken_for_ours(workshop: Workshop) -> N
             outcome=AttemptOutcome.SUCCEEDED,
             lease=quiet_lease(workshop, step),
             artifact_id="art-1",
+            figures={},
+        )
+
+
+def test_what_the_database_refuses_is_not_repeated(workshop: Workshop) -> None:
+    workshop.submit()
+    step = claim(workshop.worker)
+    assert step is not None
+
+    with pytest.raises(DataError):
+        conclude(
+            workshop.worker,
+            step,
+            jobs.complete_step,
+            outcome=AttemptOutcome.SUCCEEDED,
+            lease=quiet_lease(workshop, step),
+            artifact_id="longer than an id" * 10,
             figures={},
         )
 

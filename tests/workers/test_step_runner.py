@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from app.artifacts.service import fetch_artifact
 from app.db.models import Step
@@ -16,7 +16,7 @@ from app.jobs import service as jobs
 from tests.workers.conftest import Workshop
 from workers.step_runner import run_one, run_until_idle
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -147,7 +147,7 @@ def test_a_stage_that_falls_silent_is_killed_and_counts_as_lost(
 
 
 def test_a_stage_that_goes_on_speaking_is_left_alone(make_workshop: Callable[..., Workshop]) -> None:
-    workshop = make_workshop(stall_seconds={"prepare": 1.0}).playing("slow_talker")
+    workshop = make_workshop(stall_seconds={"prepare": 4.0}).playing("slow_talker")
     job_id = workshop.submit()
 
     run_one(workshop.worker)
@@ -198,7 +198,7 @@ def test_a_pause_lets_the_stage_store_what_it_has(
 
     with transaction(workshop.worker.engine) as session:
         jobs.request_pause(session, **ids)
-    thread.join(timeout=30)
+    thread.join(timeout=WAIT_SECONDS)
 
     step = workshop.steps(job_id)["prepare"]
     assert not thread.is_alive()
@@ -238,7 +238,7 @@ def test_cancel_ends_a_stubborn_family(
 
     with transaction(workshop.worker.engine) as session:
         jobs.request_cancel(session, project_id=workshop.job(job_id).project_id, job_id=job_id)
-    thread.join(timeout=15)
+    thread.join(timeout=WAIT_SECONDS)
 
     assert not thread.is_alive()
     assert not any(runs(pid) for pid in workshop.family(job_id))
@@ -263,7 +263,7 @@ def test_a_drain_gives_the_step_back_with_its_parts(workshop: Workshop) -> None:
     wait_for(lambda: workshop.artifacts(job_id, "checkpoint"))
 
     workshop.worker.drain.set()
-    thread.join(timeout=15)
+    thread.join(timeout=WAIT_SECONDS)
 
     step = workshop.steps(job_id)["prepare"]
     assert (step.status, step.status_reason) == ("queued", "drain")
@@ -277,7 +277,7 @@ def test_another_attempt_goes_on_from_the_finished_parts(workshop: Workshop) -> 
     wait_for(lambda: workshop.family(job_id))
     wait_for(lambda: workshop.artifacts(job_id, "checkpoint"))
     psutil.Process(workshop.family(job_id)[0]).kill()
-    thread.join(timeout=15)
+    thread.join(timeout=WAIT_SECONDS)
     with transaction(workshop.worker.engine) as session:
         session.execute(update(Step).where(Step.status == "queued").values(ready_at=Step.created_at))
 
@@ -294,7 +294,7 @@ def test_a_worker_that_lost_its_step_stops_and_writes_nothing(workshop: Workshop
     wait_for(lambda: workshop.family(job_id))
 
     workshop.lose(job_id)
-    thread.join(timeout=15)
+    thread.join(timeout=WAIT_SECONDS)
 
     assert not thread.is_alive()
     assert not runs(workshop.family(job_id)[0])
@@ -315,6 +315,33 @@ def test_a_path_replaced_by_a_link_is_refused_by_the_worker(
     error = workshop.job(job_id).error
     assert error is not None
     assert (error["code"], error["pointer"]) == ("path_not_allowed", "/sources/0/model/path")
+
+
+def test_output_and_success_are_one_transaction(workshop: Workshop) -> None:
+    workshop = workshop.playing("work")
+    job_id = workshop.submit()
+    refusal = "CREATE TRIGGER refuse BEFORE UPDATE ON steps WHEN NEW.status = 'succeeded'"
+    with transaction(workshop.worker.engine) as session:
+        session.execute(text(f"{refusal} BEGIN SELECT RAISE(ABORT, 'not today'); END"))
+
+    assert run_one(workshop.worker)
+
+    step = workshop.steps(job_id)["prepare"]
+    assert (step.status, step.status_reason) == ("queued", "internal")
+    assert workshop.artifacts(job_id, "output") == []
+
+
+def test_a_folder_that_cannot_be_made_ends_the_attempt_and_not_the_worker(workshop: Workshop) -> None:
+    workshop = workshop.playing("work")
+    job_id = workshop.submit()
+    in_the_way = workshop.worker.workspaces / workshop.steps(job_id)["prepare"].id
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.touch()
+
+    assert run_one(workshop.worker)
+
+    step = workshop.steps(job_id)["prepare"]
+    assert (step.status, step.status_reason, step.num_errors) == ("queued", "worker_machine", 1)
 
 
 def test_an_idle_worker_finds_nothing(workshop: Workshop) -> None:

@@ -18,11 +18,12 @@ from app.artifacts import repository
 from app.artifacts.blobs import REFERENCES, require_blobs
 from app.artifacts.garbage import drop_finished_parts, sweep_blobs
 from app.artifacts.kinds import ArtifactKind
-from app.artifacts.service import fetch_artifact, publish_folder, store_folder
+from app.artifacts.service import Origin, fetch_artifact, publish_folder, store_folder
 from app.catalog.leftovers import sweep_uploads
 from app.db.base import Base, db_time
 from app.db.models import Artifact, Job, Step
 from app.db.session import read_only, transaction
+from app.jobs.repository import lock_job
 from app.storage.store import BLOBS, blob_key
 from fusion.io.manifest import verify_manifest, write_manifest
 from tests.support.api import Api, make_api
@@ -50,13 +51,15 @@ def publish(api: Api, step: Step, folder: Path, *, kind: str = "output", role: s
     artifact_id = publish_folder(
         api.engine,
         api.store,
-        project_id=step.project_id,
-        job_id=step.job_id,
-        step_id=step.id,
-        attempt=step.attempt,
-        kind=ArtifactKind(kind),
-        role=role,
-        folder=folder,
+        folder,
+        origin=Origin(
+            project_id=step.project_id,
+            job_id=step.job_id,
+            step_id=step.id,
+            attempt=step.attempt,
+            kind=ArtifactKind(kind),
+            role=role,
+        ),
     )
     assert artifact_id is not None
     return artifact_id
@@ -155,6 +158,23 @@ def test_parts_go_once_nothing_continues_from_them(
     # The shard itself belongs to the output, too; what goes is the other file and the part's manifest.
     assert num_before - len(stored_keys(api)) == 2 * is_dropped
     assert (done.num_bytes > 0) is is_dropped
+
+
+def test_parts_of_a_job_that_somebody_writes_to_are_left_for_the_next_round(
+    tmp_path: Path, postgres_database: str
+) -> None:
+    api = make_api(tmp_path, database_url=postgres_database)
+    step = api.running_step()
+    publish(api, step, folder_with(tmp_path / "part", b"shard"), kind="checkpoint")
+    end(api, step, status="failed", seconds_ago=7200)
+
+    with transaction(api.engine) as session:
+        lock_job(session, step.job_id)  # as a retry begins
+        meanwhile = drop_finished_parts(api.engine, api.store, failed_kept_seconds=3600)
+    afterwards = drop_finished_parts(api.engine, api.store, failed_kept_seconds=3600)
+    api.engine.dispose()
+
+    assert (meanwhile.num, afterwards.num) == (0, 1)
 
 
 def test_halves_of_uploads_go_when_they_stop_growing(tmp_path: Path) -> None:

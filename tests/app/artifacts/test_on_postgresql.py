@@ -13,7 +13,7 @@ from app.artifacts import repository
 from app.artifacts.blobs import delete_unreferenced_blobs, require_blobs
 from app.artifacts.kinds import ArtifactKind
 from app.artifacts.manifest import describe_file
-from app.artifacts.service import fetch_artifact, publish_folder
+from app.artifacts.service import Origin, fetch_artifact, publish_folder
 from app.db.models import File, Step
 from app.db.session import transaction
 from app.storage.store import blob_key
@@ -39,13 +39,15 @@ def test_publish_fetch_upload_and_delete(api: Api, tmp_path: Path) -> None:
     artifact_id = publish_folder(
         api.engine,
         api.store,
-        project_id=step.project_id,
-        job_id=step.job_id,
-        step_id=step.id,
-        attempt=1,
-        kind=ArtifactKind.OUTPUT,
-        role="prepare",
-        folder=tmp_path / "out",
+        tmp_path / "out",
+        origin=Origin(
+            project_id=step.project_id,
+            job_id=step.job_id,
+            step_id=step.id,
+            attempt=1,
+            kind=ArtifactKind.OUTPUT,
+            role="prepare",
+        ),
     )
 
     verify_manifest(fetch_artifact(api.engine, api.store, artifact_id or "", tmp_path / "in"))

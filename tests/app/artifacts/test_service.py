@@ -38,13 +38,15 @@ def _publish(
     return publish_folder(
         api.engine,
         api.store,
-        project_id=step.project_id,
-        job_id=step.job_id,
-        step_id=step.id,
-        attempt=attempt,
-        kind=ArtifactKind(kind),
-        role=role,
-        folder=folder,
+        folder,
+        origin=Origin(
+            project_id=step.project_id,
+            job_id=step.job_id,
+            step_id=step.id,
+            attempt=attempt,
+            kind=ArtifactKind(kind),
+            role=role,
+        ),
     )
 
 
