@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,10 +67,12 @@ def test_a_slow_chore_delays_no_other() -> None:
         nonlocal rounds
         rounds += 1
 
-    slow = Chore(name="slow", every_seconds=0.001, run=lambda: time.sleep(1))
+    hanging = threading.Event()
+    slow = Chore(name="slow", every_seconds=0.001, run=hanging.wait)
     housekeeper = Housekeeper([slow, Chore(name="quick", every_seconds=0.001, run=count)])
     housekeeper.start()
-    wait_for(lambda: rounds > 5, seconds=0.9)
+    wait_for(lambda: rounds > 5)
+    hanging.set()
     housekeeper.stop()
 
 
@@ -143,7 +146,7 @@ def num_waiting(engine: Engine) -> int:
         return session.scalar(select(func.count()).select_from(OutboxMessage)) or 0
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
