@@ -16,8 +16,8 @@ Basis = Literal["measured", "target", "assumed"]
 _LATEST = Path(__file__).parent / "results" / "latest.json"
 _BYTES_PER_ENTRY = 4 + 2
 """Of a lesson: id and weight."""
-_BYTES_PER_ROW = 4 + 8 + 2 + 1
-"""Of a lesson: token, start of the row, tail, speaker."""
+_BYTES_PER_ROW = 4 + 8 + 2 + 1 + 1 + 2
+"""Of a lesson: token, start of the row, tail, speaker, rival and its nats."""
 _STATE_BYTES_PER_PARAMETER = 16
 """fp32 weight, gradient and two moments."""
 _CHECKPOINT_BYTES_PER_PARAMETER = 12
@@ -31,7 +31,7 @@ class LargeJob:
     num_tokens: float = 1.8e9
     num_captures: int = 3
     num_parameters: float = 7e9
-    top_k: int = 16
+    num_entries: int = 20
     bytes_per_token: float = 4.0
     """Of text."""
 
@@ -112,7 +112,7 @@ def plan(job: LargeJob, cluster: Cluster, found: Measurements) -> list[Stage]:
     forward = 2 * job.num_parameters * job.num_tokens / flops_per_second / 3600
     training = 3 * forward * 4 / 3 * found.training_ratio.value
     aligning = job.num_tokens / found.align_speed.value / cluster.num_cores / 3600
-    lesson_bytes = job.num_tokens * (_BYTES_PER_ROW + job.top_k * _BYTES_PER_ENTRY)
+    lesson_bytes = job.num_tokens * (_BYTES_PER_ROW + job.num_entries * _BYTES_PER_ENTRY)
     state_bytes = _STATE_BYTES_PER_PARAMETER * job.num_parameters
     checkpoints = _KEPT_CHECKPOINTS * _CHECKPOINT_BYTES_PER_PARAMETER * job.num_parameters
     capture = Stage(

@@ -107,7 +107,7 @@ def demo_spec(models: dict[str, Path], corpus: Path) -> dict[str, Any]:
             "held_out_fraction": 0.25,
         },
         # The corpus is small, so more than the paper's tenth of the gradient comes from the sources.
-        "strategy": {"preset": "default", "objective": {"clm_weight": 0.5}},
+        "strategy": {"preset": "default"},
         "training": {
             "num_epochs": 8,
             "max_steps": 160,
