@@ -207,7 +207,9 @@ class ObjectiveSpec(SpecModel):
     """Mass outside the kept entries: divided away, kept as one bucket, or sampled."""
     follow: Follow = "while_better"
     """`while_better`: a speaker is followed only as long as it predicts text that the target has not been
-    trained on yet better than the target does by then. `always`: throughout, as in the paper."""
+    trained on yet better than the target does by then, or nearly so. `always`: throughout, as in the paper."""
+    follow_margin: Annotated[float, Field(ge=0.0)] = 0.1
+    """`while_better`: share of the target's nats by which a speaker may be worse and still be followed."""
 
 
 class Strategy(SpecModel):

@@ -22,15 +22,19 @@ class Following:
 
     student_S: list[float]
     rival_S: list[float]
+    margin: float
 
     @staticmethod
-    def start(num_speakers: int) -> "Following":
-        return Following(student_S=[0.0] * (num_speakers + 1), rival_S=[0.0] * (num_speakers + 1))
+    def start(num_speakers: int, *, margin: float) -> "Following":
+        """Nothing measured yet. `margin`: share of the student's nats by which a speaker may be worse."""
+        zeros = [0.0] * (num_speakers + 1)
+        return Following(student_S=zeros, rival_S=zeros.copy(), margin=margin)
 
     @property
     def followed(self) -> list[bool]:
         """[S]; whether a slot is followed: unless it has been seen to be worse."""
-        return [rival <= student for rival, student in zip(self.rival_S, self.student_S, strict=True)]
+        measured = zip(self.rival_S, self.student_S, strict=True)
+        return [rival <= (1.0 + self.margin) * student for rival, student in measured]
 
     def add(self, student_S: list[float], rival_S: list[float]) -> None:
         """Take in one step's sums, measured before the student was trained on it."""

@@ -206,7 +206,11 @@ class Trainer:
     @property
     def following(self) -> Following:
         """A view of the state, so that a checkpoint holds what has been measured."""
-        return Following(student_S=self.state.student_S, rival_S=self.state.rival_S)
+        return Following(
+            student_S=self.state.student_S,
+            rival_S=self.state.rival_S,
+            margin=self.objective.follow_margin,
+        )
 
     def _local_gradients(self, feed: Feed, num_labels: int) -> torch.Tensor:
         """Accumulate this rank's gradients; returns the values of its `StepSums`, fp64 on the device."""

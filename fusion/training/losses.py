@@ -72,7 +72,7 @@ class Objective:
     """L = clm_weight * CLM + (1 - clm_weight) * divergence; `clm_weight` 1 is training without fusion.
 
     clm_weight_alone: weight of CLM at rows without a divergence; None for `clm_weight`.
-    follow: see `fusion.training.following`.
+    follow, follow_margin: see `fusion.training.following`.
     """
 
     clm_weight: float
@@ -80,6 +80,7 @@ class Objective:
     tail: Tail
     clm_weight_alone: float | None = None
     follow: Follow = "always"
+    follow_margin: float = 0.0
 
     @property
     def fusion_weight(self) -> float:

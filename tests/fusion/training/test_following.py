@@ -14,19 +14,27 @@ RIVALS = torch.tensor([0, 1, -1, -2, 1])
 
 
 def test_everybody_is_followed_until_measured() -> None:
-    assert Following.start(2).followed == [True, True, True]
+    assert Following.start(2, margin=0.0).followed == [True, True, True]
 
 
 def test_who_is_worse_is_left_and_who_is_better_again_is_followed_again() -> None:
-    following = Following.start(1)
+    following = Following.start(1, margin=0.0)
     following.add([10.0, 0.0], [11.0, 0.0])
     assert following.followed == [False, True]
     following.add([10.0, 0.0], [8.0, 0.0])
     assert following.followed == [True, True]
 
 
+def test_a_little_worse_is_good_enough() -> None:
+    following = Following.start(1, margin=0.1)
+    following.add([10.0, 0.0], [10.9, 0.0])
+    assert following.followed == [True, True]
+    following.add([10.0, 0.0], [11.3, 0.0])
+    assert following.followed == [False, True]
+
+
 def test_what_is_long_past_counts_little() -> None:
-    following = Following.start(1)
+    following = Following.start(1, margin=0.0)
     following.add([1000.0, 0.0], [0.0, 0.0])
     for _ in range(80):
         following.add([10.0, 0.0], [11.0, 0.0])
