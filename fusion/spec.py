@@ -206,8 +206,8 @@ class ObjectiveSpec(SpecModel):
     tail: Tail = "sampled"
     """Mass outside the kept entries: divided away, kept as one bucket, or sampled."""
     follow: Follow = "while_better"
-    """`while_better`: a speaker is followed only as long as it predicts text that the target has not been
-    trained on yet better than the target does by then, or nearly so. `always`: throughout, as in the paper."""
+    """`while_better`: a speaker is followed only as long as it predicts text the target has not been trained
+    on yet better than the target does by then, or nearly so. `always`: throughout, as in the paper."""
     follow_margin: Annotated[float, Field(ge=0.0)] = 0.1
     """`while_better`: share of the target's nats by which a speaker may be worse and still be followed."""
 

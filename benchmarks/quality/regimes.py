@@ -38,6 +38,7 @@ class Plan:
 
 
 _ALL = (DEFAULT, PAPER, *SINGLE_CHANGES)
+_SAFETY = tuple(variant for variant in _ALL if variant.group in ("preset", "blending", "follow"))
 
 _TARGET = Recipe(
     name="target",
@@ -90,6 +91,7 @@ FULL = Plan(
     sources={
         "strong": _specialists(max_chars=100_000_000, num_steps=5000),
         "weak": _specialists(max_chars=1_000_000, num_steps=600),
+        "hopeless": _specialists(max_chars=300_000, num_steps=300),
     },
     libraries=ALL_LIBRARIES,
     regimes=(
@@ -107,7 +109,7 @@ FULL = Plan(
             num_documents=1000,
             num_epochs=1,
             sources="strong",
-            variants=tuple(variant for variant in _ALL if variant.group != "follow"),
+            variants=_ALL,
         ),
         Regime(
             name="weak",
@@ -115,11 +117,15 @@ FULL = Plan(
             num_documents=1000,
             num_epochs=1,
             sources="weak",
-            variants=(
-                DEFAULT,
-                PAPER,
-                *(variant for variant in SINGLE_CHANGES if variant.group in ("follow", "blending")),
-            ),
+            variants=_SAFETY,
+        ),
+        Regime(
+            name="hopeless",
+            description="1,000 documents read once, sources that know much less than the target",
+            num_documents=1000,
+            num_epochs=1,
+            sources="hopeless",
+            variants=_SAFETY,
         ),
     ),
 )
