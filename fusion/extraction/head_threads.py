@@ -29,11 +29,13 @@ class HeadThreads:
 
 
 def _start_pool(num_threads: int) -> ThreadPoolExecutor:
-    """Start all threads at once: torch's number of threads is a thread's own only once it has computed."""
+    """Start all threads at once; the calling thread, and threads to come, keep their number of threads."""
     before = torch.get_num_threads()
     started = Barrier(num_threads + 1)
 
     def settle() -> None:
+        # What is set before a thread has first asked for it, that first time replaces by the process's number.
+        torch.get_num_threads()
         torch.set_num_threads(1)
         started.wait()
 

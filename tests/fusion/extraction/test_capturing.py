@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 from fusion.errors import CapacityError
 from fusion.extraction.batch_budget import TokenBudget
 from fusion.extraction.capturing import CaptureSettings, PaddingCount, _num_sequences, capture_shard
+from fusion.extraction.head_threads import HeadThreads
 from fusion.extraction.logit_rows import Keep, LogitRows
 from fusion.extraction.shard_text import ShardText, encode_shard
 from fusion.io.captures import NO_TOKEN, Capture
@@ -245,7 +246,8 @@ def test_an_error_that_is_not_about_memory_is_not_swallowed(tmp_path: Path) -> N
 def test_the_number_of_threads_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, encoder, text = build(tmp_path, family="llama", tokenizer="llama_like")
     alone = capture(text, rows_of(model), size=encoder.size, samples=2)
-    monkeypatch.setattr("fusion.extraction.logit_rows.torch.get_num_threads", lambda: 3)
+    # Not torch's own number: that would be set for all tests to come.
+    monkeypatch.setattr("fusion.extraction.logit_rows.HeadThreads", lambda _: HeadThreads(3))
 
     shared = capture(text, rows_of(model), size=encoder.size, samples=2)
 
