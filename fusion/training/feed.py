@@ -104,6 +104,9 @@ class Feed:
 
 
 def _choose_device(device: torch.device) -> None:
-    """Without this the thread of every rank would open the first GPU to pin its memory."""
-    if device.type == "cuda":
+    """Without this the thread of every rank would open the first GPU to pin its memory.
+
+    A GPU without a number, as a single process has it, is the first one.
+    """
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

@@ -135,21 +135,22 @@ def test_the_thread_ends_when_training_is_interrupted(reader):
     assert threading.active_count() == before
 
 
-def test_for_a_gpu_every_tensor_is_pinned_in_a_thread_of_that_gpu(reader, monkeypatch):
+# accelerate gives a single process the device "cuda", which torch.cuda.set_device refuses.
+@pytest.mark.parametrize(("name", "chosen"), [("cuda", []), ("cuda:1", [1])])
+def test_for_a_gpu_every_tensor_is_pinned_in_a_thread_of_that_gpu(reader, monkeypatch, name, chosen):
     pinned: list[Tensor] = []
-    chosen: list[torch.device] = []
+    found: list[int] = []
 
     def pin(tensor: Tensor) -> Tensor:
         pinned.append(tensor)
         return tensor
 
     monkeypatch.setattr(Tensor, "pin_memory", pin)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", found.append, raising=False)
     monkeypatch.setattr(MicroBatch, "to", lambda batch, device: batch)
-    gpu = torch.device("cuda", 1)
 
-    with make_feed(reader, device=gpu) as feed:
+    with make_feed(reader, device=torch.device(name)) as feed:
         batch = next(feed.micro_batches(0, max_tokens=12))
 
-    assert chosen == [gpu]
+    assert found == chosen
     assert all(any(tensor is one for one in pinned) for tensor in tensors(batch))
