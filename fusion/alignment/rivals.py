@@ -12,6 +12,7 @@ import numpy as np
 from fusion.alignment.speakers import score_windows
 from fusion.alignment.target_text import TargetText
 from fusion.blending.mixing import NOBODY, SEVERAL
+from fusion.blending.rules import sum_over_speakers
 from fusion.io.captures import Capture
 from fusion.io.tensors import Array
 from fusion.spec import BlendingSpec
@@ -43,8 +44,9 @@ def measure_rivals(
     rates_ST = np.stack([score_windows(text, capture, first, blending=_RATE) for capture in captures_S])
     due_ST = (shares_ST > 0) & np.isfinite(rates_ST)
     weights_ST = np.where(due_ST, shares_ST, 0.0)
-    totals_T = weights_ST.sum(axis=0)
-    bits_T = (weights_ST * np.where(due_ST, rates_ST, 0.0)).sum(axis=0) / np.where(totals_T > 0, totals_T, 1)
+    totals_T = sum_over_speakers(weights_ST)
+    bits_ST = weights_ST * np.where(due_ST, rates_ST, 0.0)
+    bits_T = sum_over_speakers(bits_ST) / np.where(totals_T > 0, totals_T, 1)
     num_due_T = due_ST.sum(axis=0)
     rivals_T = np.where(num_due_T > 1, SEVERAL, np.where(num_due_T == 1, np.argmax(due_ST, axis=0), NOBODY))
     nats_T = bits_T * math.log(2.0) * _next_bytes(text)
