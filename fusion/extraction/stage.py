@@ -4,7 +4,6 @@ Source: Wan et al., Knowledge Fusion of Large Language Models, https://arxiv.org
 kept as normalised log-probabilities with the mass outside the top, which the published code drops.
 """
 
-import resource
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from fusion.io.captures import Capture, join_captures, shard_folder, window_of, 
 from fusion.io.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from fusion.io.stage_inputs import StageInputs
 from fusion.io.windows import Window, read_windows, windows_path
+from fusion.llms.device_memory import peak_memory_bytes
 from fusion.llms.loading import compute_dtype
 from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec
@@ -194,14 +194,7 @@ def _figures(plan: CapturePlan, *, manifest: Manifest, tally: Tally, budget: Tok
         "bytes_per_token": manifest.num_bytes / num_rows if num_rows else 0.0,
         "padding_fraction": tally.padding.num_padding / max(1, tally.padding.num_positions),
         "max_tokens_per_batch": budget.max_tokens,
-        "peak_memory_bytes": _peak_memory_bytes(plan.device),
+        "peak_memory_bytes": peak_memory_bytes(plan.device),
         "device": str(plan.device),
         "dtype": str(compute_dtype(plan.dtype, plan.device)).removeprefix("torch."),
     }
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    """Of the device, or of this process where the device is the CPU (Linux counts in KiB)."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

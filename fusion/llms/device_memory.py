@@ -4,6 +4,7 @@ A container's limit (cgroup) counts like the machine's own memory: beyond it the
 no error is raised that could be caught.
 """
 
+import resource
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,13 @@ def release_cached_memory() -> None:
     """Give back to the device what torch keeps of it for later."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most held so far: of the device, or by this process where it is the CPU (Linux counts in KiB)."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 class DeviceMemory:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from fusion.errors import CapacityError, InfrastructureError, TrainingDiverged
 from fusion.io.end_request import asked_to_end
+from fusion.llms.device_memory import is_out_of_memory
 from fusion.progress import Progress
 from fusion.spec import TrainingSpec
 from fusion.training.batches import MicroBatch, Schedule
@@ -333,11 +334,6 @@ def _step_sums(losses: LossSums, batch: MicroBatch, *, num_slots: int) -> torch.
         for nats_N in (student_N, batch.rival_nats_N)
     ]
     return torch.cat([torch.stack([*sums, num_fusion_rows]), *by_rival])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on the GPU or on the CPU (where torch has no class for it)."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def random_seed(*parts: int) -> int:

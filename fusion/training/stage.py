@@ -1,6 +1,5 @@
 """Stage `train`: lessons in, a trained target out; once with fusion, once without (the control)."""
 
-import resource
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from fusion.io.atomic import write_json
 from fusion.io.manifest import read_manifest, write_manifest
 from fusion.io.stage_inputs import StageInputs
 from fusion.llms.checkpoints import checkpoint_digest, resolve_checkpoint
+from fusion.llms.device_memory import peak_memory_bytes
 from fusion.llms.loading import compute_dtype, load_model, pick_device
 from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec, TrainingSpec
@@ -145,12 +145,6 @@ def _figures(trainer: Trainer, *, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "tokens_per_second": round(num_tokens / max(seconds, 1e-9), 1),
         "data_wait_fraction": round(trainer.data_wait_seconds / max(seconds, 1e-9), 4),
-        "peak_memory_bytes": _peak_memory_bytes(trainer.accelerator.device),
+        "peak_memory_bytes": peak_memory_bytes(trainer.accelerator.device),
         **last,
     }
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
