@@ -34,7 +34,7 @@ def _start_pool(num_threads: int) -> ThreadPoolExecutor:
     started = Barrier(num_threads + 1)
 
     def settle() -> None:
-        # What is set before a thread has first asked for it, that first time replaces by the process's number.
+        # The first time a thread asks, it takes over the process's number, whatever was set before.
         torch.get_num_threads()
         torch.set_num_threads(1)
         started.wait()

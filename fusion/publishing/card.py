@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from fusion.spec import FusionSpec
+from fusion.spec import FusionSpec, ObjectiveSpec
 
 TAGS = ["knowledge-fusion", "fusellm", "distillation"]
 _LICENSE_UNKNOWN = "unknown"
@@ -134,6 +134,8 @@ def _strategy_section(spec: FusionSpec, alignment: Json) -> str:
         ["blending", f"{blending.rule} per {blending.granularity}, score {blending.score}"],
         ["target takes part in blending", "yes" if strategy.target_as_source else "no"],
         ["loss", _loss_formula(objective.clm_weight, objective.divergence, objective.tail)],
+        ["loss where no source is followed", f"{_clm_weight_alone(objective):g} CLM"],
+        ["a source is followed", objective.follow.replace("_", " ")],
     ]
     won = alignment.get("won_share") or {}
     rows += [[f"positions won by {name}", _percent(share)] for name, share in won.items()]
@@ -142,6 +144,11 @@ def _strategy_section(spec: FusionSpec, alignment: Json) -> str:
     return (
         "## Strategy\n\n" + _table(["choice", "value"], rows) + "\n\nThe full spec is in `fusion_spec.json`."
     )
+
+
+def _clm_weight_alone(objective: ObjectiveSpec) -> float:
+    alone = objective.clm_weight_alone
+    return objective.clm_weight if alone is None else alone
 
 
 def _loss_formula(clm_weight: float, divergence: str, tail: str) -> str:

@@ -213,16 +213,22 @@ class Trainer:
             margin=self.objective.follow_margin,
         )
 
+    @property
+    def followed(self) -> list[bool]:
+        """Whom the next step follows: each speaker, and mixtures."""
+        measured = self.following.followed
+        return measured if self.objective.follow == "while_better" else [True] * len(measured)
+
     def _local_gradients(self, feed: Feed, num_labels: int) -> torch.Tensor:
         """Accumulate this rank's gradients; returns the values of its `StepSums`, fp64 on the device."""
         rank = self.accelerator.process_index
         # Dropout becomes a function of (seed, step, rank): nothing to save, nothing a restart could shift.
         torch.manual_seed(random_seed(self.seed, self.state.step, rank))
         device = self.accelerator.device
-        followed_S = self.following.followed
+        followed_S = self.followed
         sums = torch.zeros(4 + 2 * len(followed_S), dtype=torch.float64, device=device)
         for batch in feed.micro_batches(self.state.step, max_tokens=self.state.max_tokens_per_micro_batch):
-            if self.objective.follow == "while_better":
+            if not all(followed_S):
                 batch = batch.following(followed_S)
             with torch.autocast(device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
                 losses = self.student.losses(batch, objective=self.objective)

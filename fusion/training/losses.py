@@ -86,6 +86,11 @@ class Objective:
     def fusion_weight(self) -> float:
         return 1.0 - self.clm_weight
 
+    @property
+    def needs_entries(self) -> bool:
+        """Whether what speakers say makes any difference, if only to the weight of CLM."""
+        return self.fusion_weight > 0.0 or self.clm_weight_alone not in (None, self.clm_weight)
+
     def clm_weights(self, targets: RowTargets) -> Tensor:
         """Weight of CLM at every row. [N]"""
         alone = self.clm_weight if self.clm_weight_alone is None else self.clm_weight_alone

@@ -47,7 +47,7 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     student = _load_student(target, accelerator.device, spec.training, progress=progress)
     trainer = Trainer(
         student,
-        LessonReader(lessons, with_entries=objective.fusion_weight > 0),
+        LessonReader(lessons, with_entries=objective.needs_entries),
         training=spec.training,
         objective=objective,
         seed=spec.seed,
@@ -118,16 +118,18 @@ def _run_digest(spec: FusionSpec, role: Role, *, target: Path, lessons: Path) ->
 def _record(trainer: Trainer, spec: FusionSpec, *, role: Role) -> dict[str, Any]:
     """What was done, without times."""
     curve = trainer.state.curve
+    followed = dict(zip([*spec.speaker_names, "mixtures"], trainer.followed, strict=True))
     return {
         "role": role,
         "clm_weight": trainer.objective.clm_weight,
+        "clm_weight_alone": trainer.objective.clm_weight_alone,
         "divergence": trainer.objective.divergence,
         "tail": trainer.objective.tail,
         "num_sequences": len(trainer.reader),
         "num_steps": trainer.state.step,
         "num_tokens": trainer.state.num_tokens,
         "max_tokens_per_micro_batch": trainer.state.max_tokens_per_micro_batch,
-        "followed": dict(zip([*spec.speaker_names, "mixtures"], trainer.following.followed, strict=True)),
+        "followed": followed if role == "fused" else {},
         "first": curve[0] if curve else None,
         "last": curve[-1] if curve else None,
     }

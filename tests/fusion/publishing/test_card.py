@@ -92,3 +92,11 @@ def test_missing_figures_and_odd_names_do_not_break_tables():
 def test_excluded_documents_are_admitted():
     assert "could not be scored" not in card()
     assert "3 held-out document(s) could not be scored" in card(excluded=3)
+
+
+def test_the_loss_is_described_where_a_source_is_followed_and_elsewhere():
+    text = card()
+
+    assert "0.5 CLM + 0.5 CE, tail: sampled" in text
+    assert "| loss where no source is followed | 1 CLM |" in text
+    assert "| a source is followed | while better |" in text

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from fusion.training.following import Following, rows_followed, sums_by_rival
@@ -75,3 +76,24 @@ def test_a_good_speaker_is_followed_to_the_end(tmp_path: Path) -> None:
     case.run("fused", progress=RecordingProgress())
 
     assert all("fusion_loss" in record for record in records(case, "fused"))
+
+
+@pytest.mark.parametrize(("follow", "found"), [("while_better", False), ("always", True)])
+def test_the_record_says_who_is_followed(tmp_path: Path, follow: str, found: bool) -> None:
+    case = TrainingCase(tmp_path)
+    write_align_folder(case.align, [make_lessons([12, 7, 9, 12, 5], rival_nats=50.0)])
+    objective = case.spec.strategy.objective.model_copy(update={"follow": follow})
+    spec = case.spec.model_copy(
+        update={"strategy": case.spec.strategy.model_copy(update={"objective": objective})}
+    )
+
+    case.run("fused", spec=spec)
+    case.run("control", subject="control", spec=spec)
+
+    fused, control = (
+        json.loads((case.folder / name / "training.json").read_text())["followed"]
+        for name in ("fused", "control")
+    )
+    # The hand-made lessons know one speaker: the first, which is the target.
+    assert fused == {"target": found, "mpt": True, "mixtures": True}
+    assert control == {}

@@ -143,3 +143,14 @@ def test_objective_weighs_clm_and_divergence():
     torch.testing.assert_close(sums.clm.float(), clm)
     torch.testing.assert_close(sums.fusion.float(), fusion)
     torch.testing.assert_close(sums.total.float(), 0.7 * clm + 0.3 * fusion)
+
+
+def test_entries_are_read_where_they_decide_the_weight_of_clm():
+    def needs(clm_weight: float, alone: float | None) -> bool:
+        objective = Objective(clm_weight=clm_weight, divergence="ce", tail="bucket", clm_weight_alone=alone)
+        return objective.needs_entries
+
+    assert needs(0.5, None)
+    assert needs(1.0, 0.5)
+    assert not needs(1.0, 1.0)
+    assert not needs(1.0, None)
