@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from fusion.errors import CapacityError, InfrastructureError, TrainingDiverged
 from fusion.io.end_request import asked_to_end
-from fusion.llms.device_memory import is_out_of_memory
+from fusion.llms.device_memory import is_out_of_memory, release_cached_memory
 from fusion.progress import Progress
 from fusion.spec import TrainingSpec
 from fusion.training.batches import MicroBatch, Schedule
@@ -238,8 +238,7 @@ class Trainer:
 
     def _halve_micro_batches(self, longest: int) -> None:
         self.optimiser.zero_grad(set_to_none=True)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_cached_memory()
         if self.state.max_tokens_per_micro_batch <= longest:
             raise CapacityError(
                 f"one sequence of {longest} tokens does not fit into memory during training",
