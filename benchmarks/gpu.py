@@ -155,7 +155,7 @@ def _profile(model: GpuModel, *, work: str) -> Row:
 def _extraction(model: GpuModel, pair: Pair, *, work: str) -> Row:
     return Row(
         name=f"gpu_extraction.{model.config.vocab_size}",
-        work=f"{work}: run, keep the top 16 and the tail",
+        work=f"{work}: run, keep the top 12 and 8 draws of the tail",
         unit="tokens/s",
         measured=model.num_batch_tokens / pair.first.median,
         compared=model.num_batch_tokens / pair.second.median,

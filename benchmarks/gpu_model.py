@@ -95,13 +95,13 @@ class GpuModel:
         )
 
     def capture(self) -> None:
-        """Run the model over the batch and keep the top 16 and the tail of every row."""
+        """Run the model over the batch and keep the top 12 and 8 draws of the tail of every row."""
         capture_shard(
             self._text(),
             model=self._extracted,
             device=self.device,
             settings=CaptureSettings(
-                num_valid_ids=self.config.vocab_size, top_k=16, num_tail_samples=0, seed=0
+                num_valid_ids=self.config.vocab_size, top_k=12, num_tail_samples=8, seed=0
             ),
             budget=TokenBudget(max_tokens=self.num_batch_tokens),
             padding=PaddingCount(),

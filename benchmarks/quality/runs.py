@@ -24,6 +24,7 @@ from benchmarks.quality.variants import CONTROL
 from examples.demo.texts import Document
 from fusion.evaluation.documents import HeldOutDocument, read_documents
 from fusion.evaluation.scoring import score_documents
+from fusion.io.atomic import write_bytes
 from fusion.io.stage_inputs import StageInputs
 from fusion.io.tensors import Array
 from fusion.llms.loading import load_model, load_tokenizer
@@ -213,4 +214,4 @@ def _sample(setting: Setting) -> list[Document]:
 
 def _write_corpus(path: Path, chosen: Iterable[Document]) -> None:
     lines = (json.dumps({"text": document.text, "domain": document.domain}) + "\n" for document in chosen)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_bytes(path, "".join(lines).encode())

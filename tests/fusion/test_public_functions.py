@@ -27,7 +27,9 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str], list[str]]] = [
 MARKS = {"source_mark": "Ġ", "target_mark": "▁"}
 
 
-@pytest.mark.parametrize(("function", "subjects", "keywords"), SIGNATURES, ids=str)
+@pytest.mark.parametrize(
+    ("function", "subjects", "keywords"), SIGNATURES, ids=[signature[0].__name__ for signature in SIGNATURES]
+)
 def test_parameters_are_those_agreed_upon(
     function: Callable[..., Any], subjects: list[str], keywords: list[str]
 ) -> None:
