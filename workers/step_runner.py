@@ -208,7 +208,6 @@ def _complete(
             worker.engine,
             lambda: store_folder(worker.store, workspace.out, project_id=step.project_id),
             record,
-            project_id=step.project_id,
         )
 
     end_once(worker, step, store_and_complete, outcome=AttemptOutcome.SUCCEEDED, lease=lease)

@@ -25,7 +25,7 @@ REFERENCES: Final[tuple[tuple[InstrumentedAttribute[str], InstrumentedAttribute[
 )
 """Columns (project, digest) that refer to blobs: what none of them names is garbage."""
 _ROWS_AT_ONCE: Final = 500
-_QUICK_TRIES: Final = 2
+_MAX_TRIES: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,24 +64,25 @@ def store_and_record(
     engine: Engine,
     store: Callable[[], StoredT],
     record: Callable[[Session, StoredT], ResultT],
-    *,
-    project_id: str,
 ) -> ResultT:
     """Put bytes, then record them in one transaction; both again when the bytes went away in between.
 
-    Bytes that were there already, and that nothing referred to any more, can be collected at that moment. The
-    last try keeps collectors out while it stores.
+    Bytes that were there already, and that nothing referred to any more, can be collected at that moment.
+    Keeping collectors out while storing would take the project's row before the rows that `record` locks, and
+    everybody else takes it after them.
+
+    Raises:
+        ObjectMissing: they went away every time.
     """
-    for _ in range(_QUICK_TRIES):
+    for num_left in reversed(range(_MAX_TRIES)):
         stored = store()
         try:
             with transaction(engine) as session:
                 return record(session, stored)
         except ObjectMissing:
-            continue
-    with transaction(engine) as session:
-        _keep_blobs(session, project_id)
-        return record(session, store())
+            if not num_left:
+                raise
+    raise AssertionError("at least one try is made")
 
 
 def require_blobs(

@@ -67,7 +67,6 @@ def publish_folder(engine: Engine, store: ObjectStore, folder: Path, *, origin: 
         engine,
         lambda: store_folder(store, folder, project_id=origin.project_id),
         lambda session, stored: record_artifact(session, store, stored, origin=origin),
-        project_id=origin.project_id,
     )
 
 

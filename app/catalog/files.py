@@ -57,7 +57,7 @@ def store_upload(
         session.refresh(file)
         return file
 
-    return store_and_record(engine, store_bytes, record, project_id=principal.project_id)
+    return store_and_record(engine, store_bytes, record)
 
 
 def get_file(session: Session, *, project_id: str, file_id: str) -> File:

@@ -45,5 +45,6 @@ SINGLE_CHANGES = (
     _variant("clm_weight", "0.8", objective={"clm_weight": 0.8}),
     _variant("target as a source", "false", target_as_source=False),
     _variant("follow", "always", objective={"follow": "always"}),
+    _variant("follow", "margin 0", objective={"follow_margin": 0.0}),
     _variant("weight of CLM alone", "as elsewhere", objective={"clm_weight_alone": None}),
 )
