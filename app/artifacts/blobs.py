@@ -25,7 +25,7 @@ REFERENCES: Final[tuple[tuple[InstrumentedAttribute[str], InstrumentedAttribute[
 )
 """Columns (project, digest) that refer to blobs: what none of them names is garbage."""
 _ROWS_AT_ONCE: Final = 500
-_MAX_TRIES: Final = 20
+_QUICK_TRIES: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,22 +67,27 @@ def store_and_record(
 ) -> ResultT:
     """Put bytes, then record them in one transaction; both again when the bytes went away in between.
 
-    Bytes that were there already, and that nothing referred to any more, can be collected at that moment.
-    Keeping collectors out while storing would take the project's row before the rows that `record` locks, and
-    everybody else takes it after them.
+    Bytes that were there already, and that nothing referred to any more, can be collected at that moment. The
+    last try stores once more while it keeps collectors out.
 
-    Raises:
-        ObjectMissing: they went away every time.
+    Args:
+        record: raises `ObjectMissing` (see `require_blobs`) before it writes anything.
     """
-    for num_left in reversed(range(_MAX_TRIES)):
+    for _ in range(_QUICK_TRIES):
         stored = store()
         try:
             with transaction(engine) as session:
                 return record(session, stored)
         except ObjectMissing:
-            if not num_left:
-                raise
-    raise AssertionError("at least one try is made")
+            continue
+    stored = store()
+    with transaction(engine) as session:
+        try:
+            return record(session, stored)
+        except ObjectMissing:
+            # By now this transaction holds all that `record` locks, the project's row last, as everybody takes
+            # them: to take it first could be a deadlock.
+            return record(session, store())
 
 
 def require_blobs(
