@@ -85,8 +85,8 @@ def store_and_record(
         try:
             return record(session, stored)
         except ObjectMissing:
-            # By now this transaction holds all that `record` locks, the project's row last, as everybody takes
-            # them: to take it first could be a deadlock.
+            # By now this transaction holds all that `record` locks, and collectors are out. The project's row
+            # came last, as for everybody: taking it first could end in a deadlock.
             return record(session, store())
 
 
