@@ -14,6 +14,7 @@ from app.db.base import db_time
 from app.db.models import OutboxMessage
 from app.db.session import in_transaction, read_only
 from app.logs import get_logger
+from fusion.failpoints import failpoint
 
 WAKE_TASK: Final = "fusion.wake"
 QUEUES: Final = ("cpu", "gpu")
@@ -89,6 +90,7 @@ def relay_outbox(engine: Engine, doorbell: Doorbell | None) -> int:
         if session.scalar(select(OutboxMessage.id).where(OutboxMessage.due_at <= db_time()).limit(1)) is None:
             return 0
     messages = in_transaction(engine, _take_due)
+    failpoint("rings.taken")
     sent: list[str] = []
     try:
         for message_id, resource in messages:
@@ -96,6 +98,7 @@ def relay_outbox(engine: Engine, doorbell: Doorbell | None) -> int:
                 doorbell.ring(resource)
             sent.append(message_id)
     finally:
+        failpoint("rings.rung")
         in_transaction(engine, _forget, sent)
     return len(sent)
 

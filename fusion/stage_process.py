@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import CapacityError, FusionError, InternalError
+from fusion.failpoints import failpoint
 from fusion.io.atomic import read_json
 from fusion.io.stage_inputs import StageInputs
 from fusion.pipeline import run_stage
@@ -67,6 +68,7 @@ class EventPipe:
         self.send({"type": "metrics", "step": step, "values": values})
 
     def part_finished(self, path: Path) -> None:
+        failpoint("part.finished")
         self.send({"type": "part", "path": path.relative_to(self.out_dir).as_posix()})
 
     def note(self, message: str, **details: Any) -> None:
@@ -108,6 +110,7 @@ def run_request(path: Path, *, events_descriptor: int) -> int:
         traceback.print_exc(file=sys.stderr)
         events.send({"type": "error", **as_fusion_error(error).to_dict()})
         return 1
+    failpoint("stage.finished")
     events.send({"type": "report", "figures": report.figures})
     return 0
 

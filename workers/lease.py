@@ -16,6 +16,7 @@ from app.jobs import service as jobs
 from app.jobs.lifecycle import Instruction
 from app.jobs.service import ClaimedStep
 from app.logs import get_logger
+from fusion.failpoints import failpoint
 
 LISTEN_SECONDS = 2.0
 """How often a running step asks what is wanted; a cancel must be over within 15 seconds."""
@@ -80,6 +81,7 @@ class Lease:
                 if time.monotonic() - answered_at > self._max_offline_seconds:
                     self.lose()
                 continue
+            failpoint("lease.renewed")
             answered_at = time.monotonic()
             if self._instruction is not Instruction.LOST:
                 self._instruction = heard

@@ -23,6 +23,7 @@ from app.jobs.service import ClaimedStep
 from app.logs import get_logger
 from app.storage.store import ObjectStore
 from fusion.errors import FusionError
+from fusion.failpoints import failpoint
 
 KEPT_TRAINING_CHECKPOINTS = 2
 
@@ -75,6 +76,7 @@ class PartPublisher:
         kept = publish_for(
             self._engine, self._store, self._step, self._out / path, kind=ArtifactKind.CHECKPOINT, role=path
         )
+        failpoint("part.published")
         if kept is None:
             self._lost.set()
         elif self._step.stage == "train":
@@ -112,6 +114,7 @@ def drop_old_checkpoints(engine: Engine, store: ObjectStore, step: ClaimedStep, 
             session.scalars(select(ArtifactFile.sha256).where(ArtifactFile.artifact_id.in_(old))).all()
         )
         repository.remove_artifacts(session, old)
+    failpoint("checkpoint.forgotten")
     if digests:
         with transaction(engine) as session:
             delete_unreferenced_blobs(session, store, digests, project_id=step.project_id)

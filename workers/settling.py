@@ -15,6 +15,7 @@ from app.jobs import service as jobs
 from app.jobs.lifecycle import AttemptOutcome, Instruction
 from app.jobs.service import ClaimedStep
 from app.logs import get_logger
+from fusion.failpoints import failpoint
 from workers.lease import Lease
 from workers.progress import LeaseLostError
 from workers.worker import Worker
@@ -87,7 +88,9 @@ def end_once(
     answer_was_lost = False
     while True:
         try:
+            failpoint("attempt.ending")
             if end() or (answer_was_lost and _ended_as(worker, step, outcome)):
+                failpoint("attempt.ended")
                 return
             raise LeaseLostError
         except UNREACHABLE as error:

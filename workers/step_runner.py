@@ -19,6 +19,7 @@ from app.jobs.lifecycle import AttemptOutcome, Instruction
 from app.jobs.service import ClaimedStep
 from app.logs import get_logger
 from fusion.errors import CapacityError, FusionError, InfrastructureError, InternalError
+from fusion.failpoints import failpoint
 from fusion.io.manifest import write_manifest
 from workers.capture_cache import keep_within_limit
 from workers.child_process import started
@@ -44,6 +45,7 @@ def run_one(worker: Worker) -> bool:
     ids = {"job_id": step.job_id, "step_id": step.step_id, "attempt": step.attempt, "step": step.name}
     with structlog.contextvars.bound_contextvars(**ids):
         log.info("step_claimed", worker_id=worker.id)
+        failpoint("step.claimed")
         _run_claimed(worker, step)
     return True
 
@@ -89,6 +91,7 @@ def _attempt(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: 
     """Run the stage. Every failure that is not a lost lease becomes an outcome."""
     try:
         prepare_request(worker, step, workspace)
+        failpoint("inputs.fetched")
         stop = _wanted(worker, lease)
         if stop is not None:
             return Stopped(stop=stop)
@@ -122,6 +125,7 @@ def _run_stage(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease
         PartPublisher(worker.engine, worker.store, step, out=workspace.out) as parts,
         started(worker.stage_command, request=workspace.request, log=workspace.log) as child,
     ):
+        failpoint("child.started")
         workspace.remember_child(child.pid)
         recorder = ProgressRecorder(worker.engine, step, publish_part=parts.publish)
 
@@ -199,9 +203,11 @@ def _complete(
         # The job before the step, as everybody locks them.
         jobs.lock_job_of_step(session, step.step_id)
         artifact_id = record_artifact(session, worker.store, stored, origin=origin)
-        return artifact_id is not None and jobs.complete_step(
+        completed = artifact_id is not None and jobs.complete_step(
             session, **fence, artifact_id=artifact_id, figures=figures
         )
+        failpoint("output.recorded")
+        return completed
 
     def store_and_complete() -> bool:
         return store_and_record(

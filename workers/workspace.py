@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.failpoints import failpoint
 from workers.child_process import members_of_session, start_ticks
 
 _LOCK_NAME = ".lock"
@@ -66,6 +67,7 @@ def reserve(workspaces: Path, *, step_id: str, attempt: int) -> Iterator[Workspa
             locked = held.enter_context(_lock(root / _LOCK_NAME))
         assert locked, f"attempt {attempt} of {step_id} is being worked on twice"
         workspace = Workspace(root=root)
+        failpoint("workspace.reserved")
         for folder in (workspace.inputs, workspace.out, workspace.log_folder):
             folder.mkdir()
         try:
@@ -83,6 +85,7 @@ def sweep(workspaces: Path) -> list[Path]:
             with suppress(FileNotFoundError), _lock(root / _LOCK_NAME) as locked:
                 if locked:
                     _kill_remembered_child(root)
+                    failpoint("workspace.abandoned")
                     _remove(root)
                     swept.append(root)
     return swept

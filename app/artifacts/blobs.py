@@ -15,6 +15,7 @@ from app.artifacts.manifest import ManifestFile
 from app.db.models import Artifact, ArtifactFile, File, Project
 from app.db.session import read_only, transaction
 from app.storage.store import ObjectMissing, ObjectStore, blob_key
+from fusion.failpoints import failpoint
 
 StoredT = TypeVar("StoredT")
 ResultT = TypeVar("ResultT")
@@ -75,6 +76,7 @@ def store_and_record(
     """
     for _ in range(_QUICK_TRIES):
         stored = store()
+        failpoint("bytes.stored")
         try:
             with transaction(engine) as session:
                 return record(session, stored)
@@ -122,6 +124,7 @@ def delete_unreferenced_blobs(
         # A process that was frozen since it took the lock may have lost it with its connection: ask again.
         session.execute(select(1))
         store.delete(*(blob_key(project_id=project_id, sha256=digest) for digest in unreferenced))
+        failpoint("garbage.deleted")
     return unreferenced
 
 

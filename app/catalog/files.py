@@ -17,6 +17,7 @@ from app.db.session import read_only, transaction
 from app.errors import Conflict, NotFound
 from app.storage.store import ObjectStore, blob_key
 from fusion.errors import InfrastructureError
+from fusion.failpoints import failpoint
 
 PROCESSED = "processed"
 ERROR = "error"
@@ -85,6 +86,7 @@ def delete_file(engine: Engine, store: ObjectStore, file_id: str, *, project_id:
         if user is not None:
             raise Conflict(f"{user} uses this file; cancel the job or wait for its end", code="file_in_use")
         session.delete(file)
+    failpoint("file.forgotten")
     with transaction(engine) as session:
         delete_unreferenced_blobs(session, store, {file.sha256}, project_id=project_id)
 

@@ -19,6 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import BadRequest, ContentTooLarge
+from fusion.failpoints import failpoint
 
 _WRITE_BYTES = 1 << 20
 _MAX_FIELD_BYTES = 4096
@@ -149,6 +150,7 @@ async def receive_upload(request: Request, *, folder: Path, max_bytes: int) -> A
     try:
         with os.fdopen(descriptor, "wb") as file:
             received = await _receive(request, _Sink(file=file, max_bytes=max_bytes), path=path)
+        failpoint("upload.received")
         yield received
     finally:
         path.unlink(missing_ok=True)

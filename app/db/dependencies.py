@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db import session as db_session
+from fusion.failpoints import failpoint
 
 
 def engine_of(request: Request) -> Engine:
@@ -19,6 +20,7 @@ def engine_of(request: Request) -> Engine:
 def _writing(engine: Annotated[Engine, Depends(engine_of)]) -> Iterator[Session]:
     with db_session.transaction(engine) as session:
         yield session
+    failpoint("request.committed")
 
 
 def _reading(engine: Annotated[Engine, Depends(engine_of)]) -> Iterator[Session]:

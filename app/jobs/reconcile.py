@@ -17,6 +17,7 @@ from app.jobs import completion, repository
 from app.jobs.budgets import worker_lost
 from app.jobs.lifecycle import Desired, StepStatus
 from app.logs import get_logger
+from fusion.failpoints import failpoint
 
 RING_AGAIN_AFTER_SECONDS: Final = 10.0
 """A ready step that nobody claimed for so long rings again."""
@@ -98,7 +99,9 @@ def _expire(session: Session, step_id: str) -> StepStatus | None:
     job = repository.lock_job_of_step(session, step_id)
     if job is None or not _is_still_expired(session, step_id):
         return None
-    return completion.lose(session, job, repository.get_step(session, step_id), error=worker_lost())
+    status = completion.lose(session, job, repository.get_step(session, step_id), error=worker_lost())
+    failpoint("lease.expired")
+    return status
 
 
 def _is_still_expired(session: Session, step_id: str) -> bool:

@@ -34,6 +34,7 @@ from app.jobs.reports import (
 )
 from app.jobs.repository import lock_job_of_step
 from app.jobs.workers import see_worker
+from fusion.failpoints import failpoint
 from fusion.spec import FusionSpec
 
 __all__ = [
@@ -122,6 +123,7 @@ def submit(
     )
     repository.queue_ready_steps(session, job)
     session.refresh(job)
+    failpoint("job.recorded")
     return Submitted(job=job, replayed=False)
 
 

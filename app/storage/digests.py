@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fusion.errors import InfrastructureError
+from fusion.failpoints import failpoint
 
 
 class FileDamaged(InfrastructureError):
@@ -52,6 +53,7 @@ def checked_pieces(path: Path, *, sha256: str, piece_bytes: int) -> Iterator[byt
             if not following:
                 break
             yield piece
+            failpoint("object.piece_sent")
             piece = following
     check_digest(path, found=digest.hexdigest(), expected=sha256)
     yield piece

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fusion.failpoints import failpoint
+
 _READ_ONLY = 0o444
 # Filesystems that cannot link say so in different words.
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES})
@@ -33,6 +35,8 @@ def appearing_for_good(path: Path) -> Iterator[Path]:
     with appearing(path) as partial:
         yield partial
         sync(partial)
+        failpoint("blob.written")
+    failpoint("blob.renamed")
     for folder in (path.parent, *(folder.parent for folder in new_folders)):
         sync(folder)
 

@@ -19,6 +19,7 @@ from app.storage.digests import check_digest, checked_pieces, file_sha256, piece
 from app.storage.links import appearing, appearing_for_good, link_or_copy
 from app.storage.store import ObjectDamaged, ObjectMissing, StoredObject, check_key
 from fusion.errors import FusionError, InfrastructureError
+from fusion.failpoints import failpoint
 
 LOCAL_PIECE_BYTES = 1 << 20
 # A remote piece is a request of its own: large enough to hide the round trip, small enough to hold in memory.
@@ -150,6 +151,7 @@ class ObjectStorage:
         except AlreadyExistsError:
             if not self._holds(key, sha256, num_bytes=len(data)):
                 obstore.put(self._store, key, data)
+        failpoint("object.put")
 
     def _put_in_parts(self, key: str, path: Path, *, sha256: str) -> None:
         # No condition here: the last part is sent only when all bytes are those that the key promises.

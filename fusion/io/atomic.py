@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fusion.failpoints import failpoint
+
 PARTIAL_SUFFIX = ".partial"
 
 
@@ -21,7 +23,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    failpoint("file.written")
     partial.replace(path)
+    failpoint("file.renamed")
     sync_folder(path.parent)
 
 
@@ -50,7 +54,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
     for entry in (*partial.rglob("*"), partial):
         sync_file(entry)
+    failpoint("folder.written")
     shutil.rmtree(path, ignore_errors=True)
+    failpoint("folder.replaced")
     partial.rename(path)
     sync_folder(path.parent)
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fusion.errors import InfrastructureError
+from fusion.failpoints import failpoint
 from fusion.io.atomic import atomic_folder, read_json, write_json
 from fusion.io.manifest import verify_manifest, write_manifest
 from fusion.training.optimiser import optimiser_tensors, restore_optimiser
@@ -112,6 +113,7 @@ def _save_tensors(folder: Path, stem: str, tensors: dict[str, Tensor]) -> None:
             {name: tensor.detach().cpu().contiguous() for name, tensor in part.items()},
             folder / f"{stem}-{index:05d}.safetensors",
         )
+        failpoint("checkpoint.file_written")
 
 
 def _load_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
