@@ -1,9 +1,9 @@
 """Named places where a test makes a process die, freeze, fail or wait.
 
-Inert unless the environment names a folder in FAILPOINTS_DIR. A file there with the name of a place arms it;
-its text says what happens: `kill`, `stop` (freeze until SIGCONT), `sleep SECONDS` or `raise ERRNO`, each with
-an optional ` after N` to let N passes go. The first process that gets there takes the file away, so one arming
-is one fault, however many processes there are and however often they restart.
+Inert unless the environment names a folder in FAILPOINTS_DIR. A file there with the name of a place arms
+it. Its text says what happens: `kill`, `stop` (freeze until SIGCONT), `sleep SECONDS` or `raise ERRNO`,
+each with an optional ` after N` to let N passes go. The first process that gets there takes the file away:
+one arming is one fault, however many processes there are and however often they restart.
 """
 
 import errno
