@@ -17,6 +17,7 @@ from app.artifacts.blobs import delete_unreferenced_blobs
 from app.artifacts.kinds import ArtifactKind
 from app.artifacts.manifest import check_relative_path
 from app.artifacts.service import Origin, publish_folder
+from app.db.fence import hold_step
 from app.db.models import Artifact, ArtifactFile
 from app.db.session import transaction
 from app.jobs.service import ClaimedStep
@@ -105,7 +106,7 @@ def origin_of(step: ClaimedStep, *, kind: ArtifactKind, role: str) -> Origin:
 def drop_old_checkpoints(engine: Engine, store: ObjectStore, step: ClaimedStep, *, keep: int) -> None:
     """Remove all but the newest checkpoints of a running step, rows first and bytes afterwards."""
     with transaction(engine) as session:
-        if not repository.hold_running_step(session, step_id=step.step_id, attempt=step.attempt):
+        if not hold_step(session, step_id=step.step_id, attempt=step.attempt):
             return
         of_step = (Artifact.step_id == step.step_id, Artifact.kind == ArtifactKind.CHECKPOINT.value)
         newest_first = select(Artifact.id).where(*of_step).order_by(Artifact.id.desc())

@@ -6,20 +6,7 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from app.artifacts.kinds import ArtifactKind
-from app.db.models import Artifact, ArtifactFile, Project, Step
-
-# The one status under which an attempt may write; the states themselves belong to app.jobs.
-_RUNNING = "running"
-
-
-def hold_running_step(session: Session, *, step_id: str, attempt: int) -> bool:
-    """Whether this attempt still runs its step. Until the transaction ends, it cannot stop doing so."""
-    held = session.execute(
-        select(Step.id)
-        .where(Step.id == step_id, Step.attempt == attempt, Step.status == _RUNNING)
-        .with_for_update(key_share=True)
-    )
-    return held.one_or_none() is not None
+from app.db.models import Artifact, ArtifactFile, Project
 
 
 def is_project(session: Session, project_id: str) -> bool:

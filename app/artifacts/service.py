@@ -22,6 +22,7 @@ from app.artifacts.manifest import (
     describe_file,
     read_folder_manifest,
 )
+from app.db.fence import hold_step
 from app.db.json_values import storable
 from app.db.models import Artifact, ArtifactFile
 from app.db.session import read_only
@@ -90,7 +91,7 @@ def record_artifact(
 
     A step has one artifact per kind and role: the same contents again keep it, other contents replace it.
     """
-    if not repository.hold_running_step(session, step_id=origin.step_id, attempt=origin.attempt):
+    if not hold_step(session, step_id=origin.step_id, attempt=origin.attempt):
         return None
     earlier = repository.artifacts_of_role(
         session, step_id=origin.step_id, kind=origin.kind, role=origin.role

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.db.base import db_time
 from app.db.models import IdempotencyKey, Job, OutboxMessage, Step, Worker
 from app.db.session import in_transaction
-from app.jobs import completion, repository
+from app.jobs import endings, repository
 from app.jobs.budgets import worker_lost
 from app.jobs.lifecycle import Desired, StepStatus
 from app.logs import get_logger
@@ -99,7 +99,7 @@ def _expire(session: Session, step_id: str) -> StepStatus | None:
     job = repository.lock_job_of_step(session, step_id)
     if job is None or not _is_still_expired(session, step_id):
         return None
-    status = completion.lose(session, job, repository.get_step(session, step_id), error=worker_lost())
+    status = endings.lose(session, job, repository.get_step(session, step_id), error=worker_lost())
     failpoint("lease.expired")
     return status
 

@@ -7,20 +7,21 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
+from app.db.fence import hold_step, is_held
 from app.db.json_values import storable
-from app.db.models import Attempt, Job, MetricPoint, Step
+from app.db.models import Job, MetricPoint, Step
 from app.jobs import repository
-from app.jobs.lifecycle import AttemptOutcome, Desired, Instruction
+from app.jobs.lifecycle import Desired, Instruction
 from app.jobs.workers import touch_worker
 
 
 def heartbeat(session: Session, *, step_id: str, attempt: int, lease_seconds: int) -> Instruction:
     """Extend the lease and hear what to do."""
     # Rows are locked in the order worker, job, step, here as everywhere.
-    touch_worker(session, session.scalar(select(Step.worker_id).where(repository.running(step_id, attempt))))
+    touch_worker(session, session.scalar(select(Step.worker_id).where(is_held(step_id, attempt))))
     statement = (
         update(Step)
-        .where(repository.running(step_id, attempt))
+        .where(is_held(step_id, attempt))
         .values(lease_ends_at=db_time(lease_seconds))
         .returning(Step.job_id)
         .execution_options(synchronize_session=False)
@@ -34,28 +35,13 @@ def heartbeat(session: Session, *, step_id: str, attempt: int, lease_seconds: in
     return Instruction.PAUSE if desired == Desired.PAUSE else Instruction.CONTINUE
 
 
-def holds_step(session: Session, *, step_id: str, attempt: int) -> bool:
-    """Whether the attempt still has the step, with the step's row locked until the transaction ends.
-
-    Whoever writes rows on behalf of an attempt asks this first, in the same transaction.
-    """
-    query = select(Step.id).where(repository.running(step_id, attempt)).with_for_update(key_share=True)
-    return session.scalar(query) is not None
-
-
-def attempt_outcome(session: Session, *, step_id: str, attempt: int) -> AttemptOutcome:
-    """How an attempt ended as far as the database knows: what a worker asks whose commit got no answer."""
-    row = (Attempt.step_id == step_id, Attempt.attempt == attempt)
-    return AttemptOutcome(session.scalars(select(Attempt.outcome).where(*row)).one())
-
-
 def record_progress(
     session: Session, *, step_id: str, attempt: int, done: float, total: float, unit: str, tokens: int | None
 ) -> bool:
     """Store how far the attempt is."""
     statement = (
         update(Step)
-        .where(repository.running(step_id, attempt))
+        .where(is_held(step_id, attempt))
         .values(
             done=storable(float(done)),
             total=storable(float(total)),
@@ -75,7 +61,7 @@ def record_metrics(
 ) -> bool:
     """Store numbers by optimiser step; a repeated step replaces what an earlier attempt wrote."""
     job = repository.lock_job_of_step(session, step_id)
-    if job is None or not holds_step(session, step_id=step_id, attempt=attempt):
+    if job is None or not hold_step(session, step_id=step_id, attempt=attempt):
         return False
     by_step = dict(points)
     session.execute(
@@ -104,7 +90,7 @@ def record_note(
 ) -> bool:
     """Add a line of the attempt's to the job's history."""
     job = repository.lock_job_of_step(session, step_id)
-    if job is None or not holds_step(session, step_id=step_id, attempt=attempt):
+    if job is None or not hold_step(session, step_id=step_id, attempt=attempt):
         return False
     repository.add_event(
         session, job, "note", message, step_id=step_id, attempt=attempt, details=dict(details)

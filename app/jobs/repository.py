@@ -9,15 +9,14 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, select, update
+from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.db.base import db_time
 from app.db.json_values import storable
-from app.db.models import Artifact, Attempt, Event, Job, OutboxMessage, Step, StepNeed
+from app.db.models import Event, Job, OutboxMessage, Step, StepNeed
 from app.jobs.lifecycle import (
     FINISHED_JOBS,
-    AttemptOutcome,
     CancelReason,
     Desired,
     JobStatus,
@@ -213,49 +212,8 @@ def ring(session: Session, resource: str, *, after_seconds: float = 0.0) -> None
     session.add(OutboxMessage(resource=resource, due_at=db_time(after_seconds)))
 
 
-def end_attempt(
-    session: Session,
-    step_id: str,
-    *,
-    attempt: int,
-    outcome: AttemptOutcome,
-    reason: str | None = None,
-    error: dict[str, Any] | None = None,
-) -> None:
-    """Write down how an attempt ended."""
-    statement = (
-        update(Attempt)
-        .where(
-            Attempt.step_id == step_id,
-            Attempt.attempt == attempt,
-            Attempt.outcome == AttemptOutcome.RUNNING,
-        )
-        .values(outcome=outcome, reason=storable(reason), error=storable(error), ended_at=db_time())
-    )
-    session.execute(statement.execution_options(synchronize_session=False))
-
-
-def errors_since_progress(session: Session, step: Step, *, outcome: AttemptOutcome) -> list[dict[str, Any]]:
-    """Errors of the attempts that ended in `outcome` and still count, in their order."""
-    query = select(Attempt.error).where(
-        Attempt.step_id == step.id, Attempt.outcome == outcome, Attempt.attempt > step.forgiven_attempts
-    )
-    return [error for error in session.scalars(query.order_by(Attempt.attempt)) if error is not None]
-
-
-def has_stored_part(session: Session, step: Step) -> bool:
-    """Whether the running attempt has stored a part, so that the next one need not begin where it did."""
-    of_attempt = (Artifact.step_id == step.id, Artifact.attempt == step.attempt)
-    return bool(session.scalar(select(exists().where(*of_attempt, Artifact.kind == "checkpoint"))))
-
-
 def has_failed_step(session: Session, job_id: str) -> bool:
     """Whether a step of the job failed, so that the rest of it stops."""
     return bool(
         session.scalar(select(exists().where(Step.job_id == job_id, Step.status == StepStatus.FAILED)))
     )
-
-
-def running(step_id: str, attempt: int) -> ColumnElement[bool]:
-    """The guard of an attempt's writes: it still has the step."""
-    return and_(Step.id == step_id, Step.status == StepStatus.RUNNING, Step.attempt == attempt)

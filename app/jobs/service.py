@@ -18,6 +18,7 @@ from app.jobs.actions import (
     retry,
     set_priority,
 )
+from app.jobs.attempts import attempt_outcome
 from app.jobs.claims import ClaimedStep, claim_step, find_unheard_claim
 from app.jobs.cloning import merged_spec
 from app.jobs.completion import complete_step, confirm_cancelled, fail_step, lose_step, release_step
@@ -25,9 +26,7 @@ from app.jobs.lifecycle import Instruction
 from app.jobs.planning import plan_job
 from app.jobs.reconcile import Reconciler, ReconcileReport, reconcile
 from app.jobs.reports import (
-    attempt_outcome,
     heartbeat,
-    holds_step,
     record_metrics,
     record_note,
     record_progress,
@@ -51,7 +50,6 @@ __all__ = [
     "find_unheard_claim",
     "get_job",
     "heartbeat",
-    "holds_step",
     "lock_job_of_step",
     "lose_step",
     "merged_spec",

@@ -14,6 +14,7 @@ from app.artifacts.blobs import delete_unreferenced_blobs, require_blobs
 from app.artifacts.kinds import ArtifactKind
 from app.artifacts.manifest import describe_file
 from app.artifacts.service import Origin, fetch_artifact, publish_folder
+from app.db.fence import hold_step
 from app.db.models import File, Step
 from app.db.session import transaction
 from app.storage.store import blob_key
@@ -74,7 +75,7 @@ def test_a_step_cannot_be_taken_away_while_its_rows_are_written(api: Api) -> Non
     with ThreadPoolExecutor(1) as pool:
         taking = pool.submit(take_away)
         with transaction(api.engine) as session:
-            assert repository.hold_running_step(session, step_id=step.id, attempt=1)
+            assert hold_step(session, step_id=step.id, attempt=1)
             held.set()
             threading.Event().wait(WAIT_SECONDS)
             order.append("written")
