@@ -43,10 +43,7 @@ def request_cancel(session: Session, *, project_id: str, job_id: str) -> Job:
     job = _lock_for(Action.CANCEL, session, project_id=project_id, job_id=job_id)
     if JobStatus(job.status) in FINISHED_JOBS or job.desired == Desired.CANCEL:
         return job
-    job.desired = Desired.CANCEL
-    job.status_reason = "cancelled by its user"
-    session.flush()
-    repository.add_event(session, job, "cancel_requested", "cancel requested")
+    _note_wish(session, job, Action.CANCEL, desired=Desired.CANCEL, status_reason="cancelled by its user")
     repository.cancel_waiting_steps(session, job, reason=CancelReason.USER)
     repository.refresh_job(session, job)
     return job
@@ -61,10 +58,7 @@ def request_pause(session: Session, *, project_id: str, job_id: str) -> Job:
     job = _lock_for(Action.PAUSE, session, project_id=project_id, job_id=job_id)
     if job.desired == Desired.PAUSE:
         return job
-    job.desired = Desired.PAUSE
-    job.status_reason = "paused by its user"
-    session.flush()
-    repository.add_event(session, job, "pause_requested", "pause requested")
+    _note_wish(session, job, Action.PAUSE, desired=Desired.PAUSE, status_reason="paused by its user")
     repository.hold_queued_steps(session, job)
     repository.refresh_job(session, job)
     return job
@@ -79,10 +73,7 @@ def request_resume(session: Session, *, project_id: str, job_id: str) -> Job:
     job = _lock_for(Action.RESUME, session, project_id=project_id, job_id=job_id)
     if job.desired == Desired.RUN:
         return job
-    job.desired = Desired.RUN
-    job.status_reason = None
-    session.flush()
-    repository.add_event(session, job, "resume_requested", "resume requested")
+    _note_wish(session, job, Action.RESUME, desired=Desired.RUN, status_reason=None)
     repository.offer_held_steps(session, job)
     repository.refresh_job(session, job)
     return job
@@ -136,6 +127,16 @@ def set_priority(session: Session, *, project_id: str, job_id: str, priority: in
     repository.add_event(session, job, "priority_changed", f"priority is {priority}", details=details)
     session.refresh(job)
     return job
+
+
+def _note_wish(
+    session: Session, job: Job, action: Action, *, desired: Desired, status_reason: str | None
+) -> None:
+    """Store what the user wants of the job from now on, and that it was asked for."""
+    job.desired = desired
+    job.status_reason = status_reason
+    session.flush()
+    repository.add_event(session, job, f"{action}_requested", f"{action} requested")
 
 
 def _lock_for(action: Action, session: Session, *, project_id: str, job_id: str) -> Job:
