@@ -14,7 +14,6 @@ Any other end (a signal, another exit code, no last event) is a crash.
 """
 
 import ctypes
-import errno
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import CapacityError, FusionError, InternalError
+from fusion.exhaustion import is_disk_full, is_out_of_memory
 from fusion.failpoints import failpoint
 from fusion.io.atomic import read_json
 from fusion.io.stage_inputs import StageInputs
@@ -128,14 +128,14 @@ def as_fusion_error(error: Exception) -> FusionError:
     """Any failure as an error of ours: what the user can act on keeps its meaning, the rest is internal."""
     if isinstance(error, FusionError):
         return error
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return CapacityError(
             f"out of memory: {error}",
             code="out_of_memory",
             hint="lower training.max_tokens_per_micro_batch or strategy.extraction.max_tokens_per_batch, "
             "turn on training.gradient_checkpointing, or use a larger machine",
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if is_disk_full(error):
         return CapacityError(
             f"the disk is full: {error}",
             code="insufficient_disk",
@@ -154,11 +154,3 @@ def fingerprint(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{Path(frame.filename).name}:{frame.name}:{frame.lineno}" for frame in frames]
     return hashlib.sha256("\n".join([type(error).__name__, *places]).encode()).hexdigest()[:16]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Of the host or of the device; by name, so that a stage without torch does not load it to ask."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    on_host = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return on_host or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -4,7 +4,6 @@ Long work happens between transactions, never in one. Every write carries the at
 step belongs to somebody else, and this worker stops without another word.
 """
 
-import errno
 from typing import Any
 
 import structlog
@@ -19,6 +18,7 @@ from app.jobs.lifecycle import AttemptOutcome, Instruction
 from app.jobs.service import ClaimedStep
 from app.logs import get_logger
 from fusion.errors import CapacityError, FusionError, InfrastructureError, InternalError
+from fusion.exhaustion import is_disk_full
 from fusion.failpoints import failpoint
 from fusion.io.manifest import write_manifest
 from workers.capture_cache import keep_within_limit
@@ -109,7 +109,7 @@ def _as_fusion_error(error: Exception) -> FusionError:
     log.error("attempt_failed", exc_info=error)
     if isinstance(error, UNREACHABLE):
         return InfrastructureError(f"the database failed: {error}", code="database_unavailable")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return CapacityError(
             f"the worker's disk is full: {error}",
             code="insufficient_disk",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fusion.errors import CapacityError
+from fusion.exhaustion import is_out_of_memory
 from fusion.extraction.batch_budget import TokenBudget
 from fusion.extraction.kept_rows import KeptRows
 from fusion.extraction.logit_rows import LogitRows
@@ -18,7 +19,7 @@ from fusion.extraction.rows import keep_rows
 from fusion.extraction.shard_text import ShardText
 from fusion.io.captures import Capture
 from fusion.io.tensors import Array, smallest_id_dtype
-from fusion.llms.device_memory import is_out_of_memory, release_cached_memory
+from fusion.llms.device_memory import release_cached_memory
 
 _MAX_PADDING = 0.05
 """Share of a batch's positions."""

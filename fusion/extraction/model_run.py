@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fusion.errors import ModelUnusable
+from fusion.exhaustion import is_out_of_memory
 from fusion.extraction.batch_budget import MemoryMeter, TokenBudget, probe_forward_cost, tokens_that_fit
 from fusion.extraction.capture_plan import CapturePlan
 from fusion.extraction.capturing import PaddingCount, capture_shard
@@ -13,7 +14,7 @@ from fusion.extraction.shard_text import encode_shard
 from fusion.io.captures import Capture
 from fusion.io.windows import Window
 from fusion.llms.checkpoints import checkpoint_digest
-from fusion.llms.device_memory import DeviceMemory, is_out_of_memory, release_cached_memory
+from fusion.llms.device_memory import DeviceMemory, release_cached_memory
 from fusion.llms.loading import load_model
 from fusion.progress import Progress
 

@@ -1,4 +1,4 @@
-"""How much memory a device has left, what a computation takes of it, and how it says that it has none.
+"""How much memory a device has left, and what a computation takes of it.
 
 A container's limit (cgroup) counts like the machine's own memory: beyond it the kernel kills the process, and
 no error is raised that could be caught.
@@ -14,15 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_WORDS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory failed, on a GPU or, where torch has no class for it, on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError | OSError) and any(words in str(error).lower() for words in _WORDS)
 
 
 def release_cached_memory() -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from transformers.utils import logging as transformers_logging
 
 from fusion.errors import ModelUnusable
-from fusion.llms.device_memory import is_out_of_memory
+from fusion.exhaustion import is_out_of_memory
 from fusion.llms.sentencepiece_import import import_sentencepiece
 from fusion.spec import Dtype
 

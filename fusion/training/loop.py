@@ -13,8 +13,9 @@ import torch
 from accelerate import Accelerator
 
 from fusion.errors import CapacityError, InfrastructureError, TrainingDiverged
+from fusion.exhaustion import is_out_of_memory
 from fusion.io.end_request import asked_to_end
-from fusion.llms.device_memory import is_out_of_memory, release_cached_memory
+from fusion.llms.device_memory import release_cached_memory
 from fusion.progress import Progress
 from fusion.spec import TrainingSpec
 from fusion.training.batches import MicroBatch, Schedule

@@ -93,6 +93,8 @@ def test_events_are_whole_lines(tmp_path: Path) -> None:
         (MemoryError(), "capacity", "out_of_memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "capacity", "out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "capacity", "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "capacity", "out_of_memory"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "capacity", "insufficient_disk"),
         (OSError(errno.ENOSPC, "No space left on device"), "capacity", "insufficient_disk"),
         (OSError(errno.EIO, "I/O error"), "internal", "internal"),
         (KeyError("x"), "internal", "internal"),

@@ -16,7 +16,7 @@ from fusion.extraction.batch_budget import (
 from fusion.extraction.capture_plan import CapturePlan
 from fusion.extraction.logit_rows import LogitRows
 from fusion.extraction.model_run import fit_budget
-from fusion.llms.device_memory import DeviceMemory, _cgroup_rooms, is_out_of_memory
+from fusion.llms.device_memory import DeviceMemory, _cgroup_rooms
 
 CPU = torch.device("cpu")
 
@@ -149,17 +149,3 @@ def test_the_limits_of_version_1_count(tmp_path: Path) -> None:
     (tmp_path / "membership").write_text("5:cpuset:/other\n4:memory:/box\n")
 
     assert _cgroup_rooms(tmp_path, membership=tmp_path / "membership") == [70]
-
-
-@pytest.mark.parametrize(
-    ("error", "is_memory"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
-        (RuntimeError("size mismatch"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_failed_memory_is_told_from_mistakes(error: Exception, is_memory: bool) -> None:
-    assert is_out_of_memory(error) is is_memory
