@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fusion.cache_commands import CACHE_VARIABLE, DEFAULT_CACHE_TEXT, cache_app, default_cache
+from fusion.cache_commands import DEFAULT_CACHE_TEXT, cache_app, default_cache
 from fusion.errors import FusionError
 from fusion.spec import spec_schema
 from fusion.spec_text import load_spec
@@ -26,9 +26,7 @@ def run(
     *,
     cache: Annotated[
         Path | None,
-        typer.Option(
-            help="Capture cache that runs share.", envvar=CACHE_VARIABLE, show_default=DEFAULT_CACHE_TEXT
-        ),
+        typer.Option(help="Capture cache that runs share.", show_default=DEFAULT_CACHE_TEXT),
     ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither read nor write a capture cache.")

@@ -14,8 +14,10 @@ from fusion.errors import UserError
 from fusion.io.cache_pruning import plan_pruning, prune
 from fusion.io.capture_packs import Pack, find_damage, list_packs, pack_folders, remove_pack
 
-CACHE_VARIABLE = "FUSION_CACHE_DIR"
-DEFAULT_CACHE_TEXT = "fusion in the user's cache folder"
+CACHE_VARIABLE = "FUSION_CAPTURE_CACHE_DIR"
+"""Folder of caches: a worker has one per project in it, the command line one of its own."""
+_OWN_NAME = "local"
+DEFAULT_CACHE_TEXT = f"{_OWN_NAME} in {CACHE_VARIABLE}, else fusion in the user's cache folder"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 cache_app = typer.Typer(help="The capture cache: list, verify, prune.", no_args_is_help=True)
@@ -25,7 +27,6 @@ CacheOption = Annotated[
     typer.Option(
         "--cache",
         help="Folder of the cache; a worker's is capture_cache/<project> in its data folder.",
-        envvar=CACHE_VARIABLE,
         show_default=DEFAULT_CACHE_TEXT,
     ),
 ]
@@ -33,10 +34,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def default_cache() -> Path:
-    """FUSION_CACHE_DIR, else `fusion` in the user's cache folder (XDG_CACHE_HOME, ~/.cache)."""
+    """The cache of local runs: beside a worker's, else in the user's (XDG_CACHE_HOME, ~/.cache)."""
     given = os.environ.get(CACHE_VARIABLE)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(base) / "fusion"
+    return Path(given) / _OWN_NAME if given else Path(base) / "fusion"
 
 
 @cache_app.command("list")

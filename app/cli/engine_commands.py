@@ -20,7 +20,8 @@ def run(
     cache: Annotated[
         Path | None,
         typer.Option(
-            "--cache", help="Capture cache that runs share; FUSION_CACHE_DIR or the user's if not given."
+            "--cache",
+            help="Capture cache that runs share; FUSION_CAPTURE_CACHE_DIR/local or the user's if not given.",
         ),
     ] = None,
     no_cache: Annotated[

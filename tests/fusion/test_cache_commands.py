@@ -73,10 +73,11 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 def test_the_place_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FUSION_CAPTURE_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")
     assert default_cache() == Path("/x/fusion")
-    monkeypatch.setenv("FUSION_CACHE_DIR", "/y")
-    assert default_cache() == Path("/y")
+    monkeypatch.setenv("FUSION_CAPTURE_CACHE_DIR", "/y")
+    assert default_cache() == Path("/y/local")
 
 
 def test_the_service_s_command_hands_everything_on(cache: Path) -> None:
