@@ -28,6 +28,8 @@ from fusion.errors import FusionError
 
 _RELAY_EVERY_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.2
+STOP_SECONDS: Final = 10.0
+"""Well within what systemd, Docker and Kubernetes wait before they kill."""
 
 log = get_logger(__name__)
 
@@ -69,11 +71,18 @@ class Housekeeper:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Return once the rounds that are under way have ended."""
+    def stop(self, *, within_seconds: float = STOP_SECONDS) -> None:
+        """Return once the rounds that are under way have ended, but in time.
+
+        A round that takes longer (garbage in a large bucket) ends with the process: every chore may be cut off
+        anywhere, and the next round of any process goes on from what it left.
+        """
         self._stopping.set()
+        deadline = time.monotonic() + within_seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if late := [thread.name for thread in self._threads if thread.is_alive()]:
+            log.warning("chores_left_behind", chores=late)
 
     def _repeat(self, chore: Chore) -> None:
         pause = random.uniform(0, chore.every_seconds)

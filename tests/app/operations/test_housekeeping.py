@@ -76,6 +76,25 @@ def test_a_slow_chore_delays_no_other() -> None:
     housekeeper.stop()
 
 
+def test_a_round_without_end_holds_up_no_stop() -> None:
+    started, endless = threading.Event(), threading.Event()
+
+    def collect() -> None:
+        started.set()
+        endless.wait()
+
+    housekeeper = Housekeeper([Chore(name="gc", every_seconds=0.001, run=collect)])
+    housekeeper.start()
+    started.wait()
+    stopping = threading.Thread(target=housekeeper.stop, kwargs={"within_seconds": 0.1}, daemon=True)
+    stopping.start()
+    stopping.join(timeout=30)
+    still_stopping = stopping.is_alive()
+    endless.set()
+
+    assert not still_stopping
+
+
 @pytest.mark.parametrize("num_processes", [1, 3])
 def test_processes_of_their_own_share_the_work(
     engine: Engine, settings: Settings, database_url: str, tmp_path: Path, num_processes: int
