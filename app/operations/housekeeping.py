@@ -74,8 +74,8 @@ class Housekeeper:
     def stop(self, *, within_seconds: float = STOP_SECONDS) -> None:
         """Return once the rounds that are under way have ended, but in time.
 
-        A round that takes longer (garbage in a large bucket) ends with the process: every chore may be cut off
-        anywhere, and the next round of any process goes on from what it left.
+        A round that takes longer (garbage in a large bucket) ends with the process: a chore may be cut off
+        anywhere, and the next round, of whichever process, goes on from what it left.
         """
         self._stopping.set()
         deadline = time.monotonic() + within_seconds

@@ -4,11 +4,9 @@ Fixtures: `s3_server` (address of the session's server), `s3_url` (storage URL o
 with the environment set up for it).
 """
 
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.support.server_folders import server_folder
 from tests.support.services import spawn, started, stop, wait_until
 
 _KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
@@ -60,13 +59,12 @@ def s3_client(address: str) -> Any:
 @contextmanager
 def private_s3() -> Iterator[str]:
     """Start a server on a free loopback port, everything in its memory; it dies with this process."""
-    folder = Path(tempfile.mkdtemp(prefix="fusion-s3-", dir="/tmp"))
-    try:
-        with started(lambda port: _start(folder, port=port)) as (process, port):
-            yield f"http://127.0.0.1:{port}"
-            stop(process, signal.SIGTERM)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        server_folder("s3") as folder,
+        started(lambda port: _start(folder, port=port)) as (process, port),
+    ):
+        yield f"http://127.0.0.1:{port}"
+        stop(process, signal.SIGTERM)
 
 
 def _start(folder: Path, *, port: int) -> subprocess.Popen[bytes]:

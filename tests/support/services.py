@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,12 +24,20 @@ import redis
 from psycopg import sql
 from sqlalchemy import make_url
 
+from tests.support import server_folders
+from tests.support.server_folders import server_folder
+
 START_SECONDS = 30
 START_ATTEMPTS = 3
 
 
 class PortTakenError(RuntimeError):
     """Somebody else took the free port between looking and binding."""
+
+
+def pytest_sessionstart() -> None:
+    """Remove what killed runs left behind."""
+    server_folders.sweep()
 
 
 @pytest.fixture(scope="session")
@@ -82,21 +89,18 @@ def drop_database(server_url: str, database_url: str) -> None:
 def private_postgres() -> Iterator[str]:
     """Start a PostgreSQL of our own on a free loopback port; it dies with this process."""
     binaries = _postgres_binaries()
-    folder = Path(tempfile.mkdtemp(prefix="fusion-postgres-", dir="/tmp"))
     user = _unprivileged_user()
-    if user is not None:
-        shutil.chown(folder, user.pw_uid, user.pw_gid)
-    data = folder / "data"
-    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "fusion", "-A", "trust", "-E", "UTF8"]
-    try:
+    with server_folder("postgres") as folder:
+        if user is not None:
+            shutil.chown(folder, user.pw_uid, user.pw_gid)
+        data = folder / "data"
+        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "fusion", "-A", "trust", "-E", "UTF8"]
         subprocess.run(
             [*initdb, "--locale=C", "-N"], check=True, cwd=folder, capture_output=True, **_as_user(user)
         )
         with started(lambda port: _start_postgres(binaries, data, port=port, user=user)) as (process, port):
             yield f"postgresql+psycopg://fusion@127.0.0.1:{port}/postgres"
             stop(process, signal.SIGINT)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -105,13 +109,12 @@ def private_redis() -> Iterator[str]:
     binary = shutil.which("redis-server")
     if binary is None:
         missing("redis-server is not installed (Debian: apt-get install redis-server)")
-    folder = Path(tempfile.mkdtemp(prefix="fusion-redis-", dir="/tmp"))
-    try:
-        with started(lambda port: _start_redis(binary, folder, port=port)) as (process, port):
-            yield f"redis://127.0.0.1:{port}/0"
-            stop(process, signal.SIGTERM)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        server_folder("redis") as folder,
+        started(lambda port: _start_redis(binary, folder, port=port)) as (process, port),
+    ):
+        yield f"redis://127.0.0.1:{port}/0"
+        stop(process, signal.SIGTERM)
 
 
 def free_port() -> int:

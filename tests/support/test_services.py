@@ -1,10 +1,17 @@
-"""The servers the other tests stand on answer, are fresh, and are gone afterwards."""
+"""The servers of the tests answer, are fresh, and are gone afterwards; what a killed run left is swept."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import psycopg
+import pytest
 import redis
 from sqlalchemy import make_url
 
+from tests.support.server_folders import sweep
 from tests.support.services import create_database, drop_database, private_redis
 
 
@@ -40,3 +47,54 @@ def test_redis_is_gone_after_use() -> None:
         client.set("mark", 1)
 
     assert not psutil.pid_exists(pid)
+
+
+HOLD = """
+import subprocess, sys, time
+from tests.support.server_folders import server_folder
+with server_folder("redis") as folder:
+    sleep = [sys.executable, "-c", "import time; time.sleep(120)"]
+    server = subprocess.Popen(sleep, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL)
+    print(folder, server.pid, flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.fixture
+def running() -> Iterator[tuple[subprocess.Popen[str], Path, int]]:
+    """A test run with a server: its process, the server's folder and id."""
+    run = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
+    with run:
+        assert run.stdout is not None
+        folder, server = run.stdout.readline().split()
+        yield run, Path(folder), int(server)
+        run.kill()
+    sweep()
+
+
+def test_what_a_killed_run_left_is_swept_with_its_server(
+    running: tuple[subprocess.Popen[str], Path, int],
+) -> None:
+    run, folder, server = running
+    run.kill()
+    run.wait()
+
+    swept = sweep()
+
+    assert folder in swept
+    assert not folder.exists()
+    assert not is_running(server)
+
+
+def test_what_is_in_use_is_not_swept(running: tuple[subprocess.Popen[str], Path, int]) -> None:
+    _, folder, server = running
+
+    swept = sweep()
+
+    assert folder not in swept
+    assert folder.is_dir()
+    assert is_running(server)
+
+
+def is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
