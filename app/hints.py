@@ -27,4 +27,6 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "cursor_not_found": "start again without `after`",
     "not_found": "GET /openapi.json describes every path",
     "idempotency_key_reused": "send a new Idempotency-Key with a new request",
+    "idempotency_in_progress": "send the same request again in a second; it gets the answer of the first",
+    "idempotency_key_invalid": "send e.g. a UUID: `Idempotency-Key: 0190f6a2-3f6e-7c3a-9d55-5a2f6b1f0c11`",
 }

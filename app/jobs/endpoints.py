@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response, status
+from fastapi import APIRouter, Query, Request, Response, status
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
@@ -12,6 +12,7 @@ from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import Job
 from app.errors import (
     BadRequest,
+    Conflict,
     ContentTooLarge,
     Forbidden,
     NotFound,
@@ -20,8 +21,10 @@ from app.errors import (
     UnsupportedMediaType,
     problem_responses,
 )
+from app.idempotency import answer_once
 from app.jobs import queries, service
 from app.jobs.actions import MAX_PRIORITY, MIN_PRIORITY
+from app.jobs.creating import CreationOfRequest
 from app.jobs.lifecycle import JobStatus
 from app.jobs.schemas import EventOut, JobOut, MetricPointOut, PlannedStepOut, StepOut, ValidationOut
 from app.jobs.spec_checks import check_spec
@@ -35,16 +38,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses
 
 _SPEC_PROBLEMS = problem_responses(BadRequest, ContentTooLarge, UnsupportedMediaType, Unprocessable)
 _ID_PROBLEMS = problem_responses(NotFound)
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        description="The same key with the same spec gets the job of the first request, for a day.",
-    ),
-]
 
 Priority = Annotated[
     int | None,
@@ -62,36 +55,23 @@ Priority = Annotated[
     response_model=JobOut,
     responses={
         **_SPEC_PROBLEMS,
+        **problem_responses(Conflict),
         200: {"model": ValidationOut, "description": "The spec would be accepted (`dry_run`)."},
     },
     openapi_extra=SPEC_REQUEST_BODY,
 )
 def submit_job(
-    request: Request,
-    response: Response,
-    principal: CurrentPrincipal,
     session: WriteSession,
+    creation: CreationOfRequest,
     spec: SpecOfRequest,
-    idempotency_key: IdempotencyKey = None,
     priority: Priority = None,
     dry_run: Annotated[bool, Query(description="Check only; nothing is stored.")] = False,
-) -> JobOut | JSONResponse:
+) -> Response:
     """Submit a fusion job. The body is the spec, as JSON or YAML."""
-    check_spec(session, spec, project_id=principal.project_id, allowed_roots=_allowed_roots(request))
     if dry_run:
+        creation.check(session, spec)
         return JSONResponse(_validation(spec).model_dump(mode="json"))
-    submitted = service.submit(
-        session,
-        project_id=principal.project_id,
-        spec=spec,
-        created_by=principal.key_id,
-        idempotency_key=idempotency_key,
-        priority=priority or 0,
-    )
-    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
-    if submitted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return queries.show_jobs(session, [submitted.job])[0]
+    return answer_once(session, creation.asked, lambda: creation.make(session, spec, priority=priority or 0))
 
 
 @router.post("/validate", responses=_SPEC_PROBLEMS, openapi_extra=SPEC_REQUEST_BODY)

@@ -26,6 +26,7 @@ def plan_job(
     created_by: str | None,
     priority: int = 0,
     cloned_from_id: str | None = None,
+    request_digest: str | None = None,
 ) -> PlannedJob:
     """The rows of a job that executes `spec`."""
     job = Job(
@@ -40,6 +41,7 @@ def plan_job(
         cloned_from_id=cloned_from_id,
         last_event_seq=0,
         created_by=created_by,
+        request_digest=request_digest,
     )
     planned = plan_steps(spec)
     ids = {step.name: new_id("step") for step in planned}

@@ -1,14 +1,13 @@
 """What the rest of the service calls of this package; what is not imported here is submitting a job."""
 
-from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
-from app.db.insert import insert_if_absent
-from app.db.models import IdempotencyKey, Job
-from app.errors import Unprocessable
+from app.db.locks import wait_for_lock
+from app.db.models import Job
 from app.jobs import repository
 from app.jobs.actions import (
     get_job,
@@ -41,12 +40,12 @@ __all__ = [
     "Instruction",
     "ReconcileReport",
     "Reconciler",
-    "Submitted",
     "attempt_outcome",
     "claim_step",
     "complete_step",
     "confirm_cancelled",
     "fail_step",
+    "find_repeated_submission",
     "find_unheard_claim",
     "get_job",
     "heartbeat",
@@ -68,12 +67,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Submitted:
-    """A job, and whether an earlier request with the same idempotency key made it."""
-
-    job: Job
-    replayed: bool
+_REPETITION_SECONDS: Final = 15 * 60.0
+"""How long a client may take to send a request without an Idempotency-Key again."""
 
 
 def submit(
@@ -82,36 +77,22 @@ def submit(
     project_id: str,
     spec: FusionSpec,
     created_by: str | None,
-    idempotency_key: str | None = None,
     priority: int = 0,
     cloned_from_id: str | None = None,
-) -> Submitted:
-    """Store a job with its steps, and queue what can start.
-
-    Raises:
-        Unprocessable: the idempotency key was used for another spec.
-    """
+    request_digest: str | None = None,
+) -> Job:
+    """Store a job with its steps, and queue what can start."""
     planned = plan_job(
         spec,
         project_id=project_id,
         created_by=created_by,
         priority=priority,
         cloned_from_id=cloned_from_id,
+        request_digest=request_digest,
     )
     job = planned.job
-    if idempotency_key is not None:
-        earlier = _job_of_key(session, project_id, idempotency_key, request_digest=job.spec_digest)
-        if earlier is not None:
-            return Submitted(job=earlier, replayed=True)
     session.add(job)
     session.flush()
-    if idempotency_key is not None and not _keep_key(session, job, idempotency_key):
-        # The same request arrived twice at once, and the other one is done.
-        session.delete(job)
-        session.flush()
-        earlier = _job_of_key(session, project_id, idempotency_key, request_digest=job.spec_digest)
-        assert earlier is not None
-        return Submitted(job=earlier, replayed=True)
     session.add_all(planned.steps)
     session.flush()
     session.add_all(planned.needs)
@@ -122,30 +103,27 @@ def submit(
     repository.queue_ready_steps(session, job)
     session.refresh(job)
     failpoint("job.recorded")
-    return Submitted(job=job, replayed=False)
+    return job
 
 
-def _job_of_key(session: Session, project_id: str, key: str, *, request_digest: str) -> Job | None:
-    kept = session.get(IdempotencyKey, (project_id, key))
-    if kept is None:
+def find_repeated_submission(
+    session: Session, *, created_by: str, request_digest: str, is_repetition: bool
+) -> Job | None:
+    """The job that this API key made lately with the same request, for a client that sends it again.
+
+    Whether it is a repetition or not, it waits for a transaction that is making the same job.
+    """
+    wait_for_lock(session, "submission", created_by, request_digest)
+    if not is_repetition:
         return None
-    if kept.request_digest != request_digest:
-        raise Unprocessable(
-            f"Idempotency-Key {key!r} was used for another request; use a new key for a new job",
-            code="idempotency_key_reused",
+    query = (
+        select(Job)
+        .where(
+            Job.created_by == created_by,
+            Job.request_digest == request_digest,
+            Job.created_at > db_time(-_REPETITION_SECONDS),
         )
-    return session.scalars(select(Job).where(Job.id == kept.job_id)).one()
-
-
-def _keep_key(session: Session, job: Job, key: str) -> bool:
-    return insert_if_absent(
-        session,
-        IdempotencyKey,
-        {
-            "project_id": job.project_id,
-            "key": key,
-            "request_digest": job.spec_digest,
-            "job_id": job.id,
-            "created_at": db_time(),
-        },
+        .order_by(Job.id.desc())
+        .limit(1)
     )
+    return session.scalars(query).one_or_none()

@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from app.artifacts.garbage import Garbage, drop_finished_parts, sweep_blobs
 from app.catalog.leftovers import sweep_uploads
+from app.idempotency import forget_old_keys
 from app.logs import get_logger
 from app.settings import Settings
 from app.storage.store import ObjectStore
@@ -40,7 +41,8 @@ def collect_garbage(
     )
     blobs = sweep_blobs(engine, store, grace_seconds=grace, dry_run=dry_run)
     uploads = sweep_uploads(settings.uploads_dir, grace_seconds=grace, dry_run=dry_run)
-    report = GarbageReport(found=(parts, *blobs, uploads), seconds=time.monotonic() - started)
+    keys = Garbage(kind="idempotency key", num=forget_old_keys(engine, dry_run=dry_run), num_bytes=0)
+    report = GarbageReport(found=(parts, *blobs, uploads, keys), seconds=time.monotonic() - started)
     if not dry_run and any(item.num for item in report.found):
         log.info("garbage_collected", num_bytes=report.num_bytes, found=report.found)
     return report

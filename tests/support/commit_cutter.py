@@ -15,21 +15,26 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(kw_only=True)
 class CommitCutter:
-    """While armed, the next COMMIT breaks its connection: before the server saw it, or after it was done."""
+    """While armed, a COMMIT breaks its connection: before the server saw it, or after it was done."""
 
     url: str
     num_cuts: int = 0
     _armed: When | None = None
+    _num_spared: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def arm(self, when: When) -> None:
+    def arm(self, when: When, *, spare: int = 0) -> None:
+        """Cut the next COMMIT but `spare`."""
         with self._lock:
-            self._armed = when
+            self._armed, self._num_spared = when, spare
 
     def take(self, data: bytes) -> When | None:
         """How to treat what a client sent."""
         with self._lock:
             if self._armed is None or b"COMMIT" not in data:
+                return None
+            if self._num_spared:
+                self._num_spared -= 1
                 return None
             when, self._armed = self._armed, None
             self.num_cuts += 1

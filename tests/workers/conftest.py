@@ -51,7 +51,7 @@ class Workshop:
         with transaction(self.worker.engine) as session:
             project_id = ensure_default_project(session).id
             checked = validate_spec(spec)
-            return jobs.submit(session, project_id=project_id, spec=checked, created_by=None).job.id
+            return jobs.submit(session, project_id=project_id, spec=checked, created_by=None).id
 
     def run_one_in_background(self) -> threading.Thread:
         thread = threading.Thread(target=run_one, args=(self.worker,))

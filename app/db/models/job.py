@@ -11,7 +11,11 @@ from app.db.base import Base, Json, UtcTime, db_time, new_id
 
 class Job(Base):
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "project_id", "id"), Index(None, "status", "id"))
+    __table_args__ = (
+        Index(None, "project_id", "id"),
+        Index(None, "status", "id"),
+        Index(None, "created_by", "request_digest"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("job"))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
@@ -32,6 +36,8 @@ class Job(Base):
     """Taken under the row's lock, so that events of a job become visible in the order of their numbers."""
     last_metric_seq: Mapped[int] = mapped_column(Integer, default=0)
     created_by: Mapped[str | None] = mapped_column(String(40))
+    request_digest: Mapped[str | None] = mapped_column(String(64))
+    """Of the request that made it, so that a client that sends it again gets this job."""
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
     started_at: Mapped[datetime | None] = mapped_column(UtcTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcTime)

@@ -42,7 +42,7 @@ def make_project(engine: Engine, name: str = "test") -> str:
 
 def submit(engine: Engine, project_id: str, **changes: Any) -> Job:
     spec = FusionSpec.model_validate(spec_data(**changes))
-    return in_transaction(engine, service.submit, project_id=project_id, spec=spec, created_by=None).job
+    return in_transaction(engine, service.submit, project_id=project_id, spec=spec, created_by=None)
 
 
 def submit_in_new_project(engine: Engine, **changes: Any) -> Job:

@@ -1,26 +1,16 @@
 """What users do with jobs, on both databases."""
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-
 import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from app.db.models import Job, OutboxMessage, Step
 from app.db.session import in_transaction, read_only
-from app.errors import Conflict, NotFound, Unprocessable
+from app.errors import Conflict, NotFound
 from app.jobs import service
 from app.jobs.lifecycle import JobStatus
 from fusion.spec import FusionSpec
 from tests.app.jobs import builders as given
-
-
-def submit_with_key(engine: Engine, project_id: str, key: str, **changes: object) -> service.Submitted:
-    spec = FusionSpec.model_validate(given.spec_data(**changes))
-    return in_transaction(
-        engine, service.submit, project_id=project_id, spec=spec, created_by=None, idempotency_key=key
-    )
 
 
 def test_a_submitted_job_has_its_steps_and_rings_for_the_first(engine: Engine) -> None:
@@ -49,47 +39,6 @@ def test_a_submission_that_is_rolled_back_leaves_nothing(engine: Engine) -> None
     with read_only(engine) as session:
         for table in (Job, Step, OutboxMessage):
             assert session.scalar(select(func.count()).select_from(table)) == 0
-
-
-def test_the_same_key_gets_the_same_job(engine: Engine) -> None:
-    project_id = given.make_project(engine)
-
-    first = submit_with_key(engine, project_id, "k")
-    second = submit_with_key(engine, project_id, "k")
-
-    assert (first.replayed, second.replayed) == (False, True)
-    assert first.job.id == second.job.id
-
-
-def test_a_key_belongs_to_its_project(engine: Engine) -> None:
-    first = submit_with_key(engine, given.make_project(engine, "a"), "k")
-    second = submit_with_key(engine, given.make_project(engine, "b"), "k")
-
-    assert first.job.id != second.job.id
-
-
-def test_a_key_with_another_spec_is_refused(engine: Engine) -> None:
-    project_id = given.make_project(engine)
-    submit_with_key(engine, project_id, "k")
-
-    with pytest.raises(Unprocessable, match="was used for another request"):
-        submit_with_key(engine, project_id, "k", seed=1)
-
-
-def test_the_same_key_at_once_makes_one_job(engine: Engine) -> None:
-    project_id = given.make_project(engine)
-    barrier = Barrier(4)
-
-    def submit(_: int) -> str:
-        barrier.wait()
-        return submit_with_key(engine, project_id, "k").job.id
-
-    with ThreadPoolExecutor(4) as pool:
-        ids = set(pool.map(submit, range(4)))
-
-    assert len(ids) == 1
-    with read_only(engine) as session:
-        assert session.scalar(select(func.count()).select_from(Job)) == 1
 
 
 def test_another_projects_job_is_not_there(engine: Engine) -> None:

@@ -1,0 +1,82 @@
+"""Making a job for a request: once, also when its client lost the answer and asks again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from sqlalchemy.orm import Session
+
+from app.accounts.dependencies import CurrentPrincipal
+from app.accounts.service import Principal
+from app.db.models import Job
+from app.idempotency import REPLAYED_HEADER, Answer, Repeatable, RepeatableRequest
+from app.jobs import queries, service
+from app.jobs.spec_checks import check_spec
+from app.settings import Settings
+from fusion.spec import FusionSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Creation:
+    """A request for a new job. `is_repetition`: its client says that it sends it again, without a key."""
+
+    principal: Principal
+    asked: RepeatableRequest
+    is_repetition: bool
+    allowed_roots: tuple[Path, ...]
+
+    def check(self, session: Session, spec: FusionSpec) -> None:
+        """Refuse a spec that points at something it may not or cannot."""
+        check_spec(session, spec, project_id=self.principal.project_id, allowed_roots=self.allowed_roots)
+
+    def make(
+        self, session: Session, spec: FusionSpec, *, priority: int, cloned_from_id: str | None = None
+    ) -> Answer:
+        """The new job, or the one that an earlier try of the same request made."""
+        self.check(session, spec)
+        if self.asked.key is None:
+            earlier = service.find_repeated_submission(
+                session,
+                created_by=self.principal.key_id,
+                request_digest=self.asked.digest,
+                is_repetition=self.is_repetition,
+            )
+            if earlier is not None:
+                return _created(session, earlier, replayed=True)
+        job = service.submit(
+            session,
+            project_id=self.principal.project_id,
+            spec=spec,
+            created_by=self.principal.key_id,
+            priority=priority,
+            cloned_from_id=cloned_from_id,
+            request_digest=self.asked.digest,
+        )
+        return _created(session, job)
+
+
+def _creation(
+    request: Request,
+    principal: CurrentPrincipal,
+    asked: Repeatable,
+    # OpenAI's clients send no Idempotency-Key, but they count.
+    retry_count: Annotated[str, Header(alias="x-stainless-retry-count", include_in_schema=False)] = "0",
+) -> Creation:
+    settings: Settings = request.app.state.settings
+    return Creation(
+        principal=principal,
+        asked=asked,
+        is_repetition=retry_count.isdecimal() and int(retry_count[:9]) > 0,
+        allowed_roots=settings.allowed_roots,
+    )
+
+
+CreationOfRequest = Annotated[Creation, Depends(_creation)]
+
+
+def _created(session: Session, job: Job, *, replayed: bool = False) -> Answer:
+    headers = {"Location": f"/v1/jobs/{job.id}"}
+    if replayed:
+        headers[REPLAYED_HEADER] = "true"
+    return Answer(body=queries.show_jobs(session, [job])[0], status=201, headers=headers)
