@@ -6,6 +6,8 @@ Told by names, numbers and words, so that a stage without torch does not load it
 import errno
 from typing import Final
 
+from fusion.errors import CapacityError
+
 _WORDS_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "cannot allocate memory")
 _CLASS_OF_TORCH: Final = "OutOfMemoryError"
 
@@ -20,6 +22,16 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     said = str(error).lower()
     return isinstance(error, RuntimeError | OSError) and any(words in said for words in _WORDS_OF_MEMORY)
+
+
+def out_of_memory(message: str) -> CapacityError:
+    """The error of a stage that needs more memory than there is."""
+    return CapacityError(
+        message,
+        code="out_of_memory",
+        hint="lower training.max_tokens_per_micro_batch or strategy.extraction.max_tokens_per_batch, "
+        "turn on training.gradient_checkpointing, or use a larger machine",
+    )
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import CapacityError, FusionError, InternalError
-from fusion.exhaustion import is_disk_full, is_out_of_memory
+from fusion.exhaustion import is_disk_full, is_out_of_memory, out_of_memory
 from fusion.failpoints import failpoint
 from fusion.io.atomic import read_json
 from fusion.io.stage_inputs import StageInputs
@@ -129,12 +129,7 @@ def as_fusion_error(error: Exception) -> FusionError:
     if isinstance(error, FusionError):
         return error
     if is_out_of_memory(error):
-        return CapacityError(
-            f"out of memory: {error}",
-            code="out_of_memory",
-            hint="lower training.max_tokens_per_micro_batch or strategy.extraction.max_tokens_per_batch, "
-            "turn on training.gradient_checkpointing, or use a larger machine",
-        )
+        return out_of_memory(f"out of memory: {error}")
     if is_disk_full(error):
         return CapacityError(
             f"the disk is full: {error}",

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import ErrorDict, FusionError, InfrastructureError, InternalError, error_from_dict
+from fusion.exhaustion import out_of_memory
 from workers.child_process import ChildProcess, Event
+from workers.oom_kills import count_oom_kills
 from workers.progress import ProgressRecorder
 from workers.silence import Silence
 
@@ -74,6 +76,7 @@ def supervise(
 ) -> Outcome:
     """Pass on what the stage says; end it when `wanted` says so. Nothing of it runs afterwards."""
     last: Event | None = None
+    num_oom_kills = count_oom_kills()
     silence = Silence(limit_seconds=patience.stall_seconds)
     while not child.has_exited:
         events = child.wait_for_events(LOOK_SECONDS)
@@ -89,7 +92,8 @@ def supervise(
             return Lost(error=_stalled(patience.stall_seconds, log=log).to_dict())
     status = child.kill()
     last = _take(child.read_events(), recorder) or last
-    return _outcome(last, status=status, log=log)
+    memory_ran_out = status == -signal.SIGKILL and count_oom_kills() != num_oom_kills
+    return _outcome(last, status=status, memory_ran_out=memory_ran_out, log=log)
 
 
 def _end(
@@ -134,20 +138,22 @@ def _take(events: list[Event], recorder: ProgressRecorder) -> Event | None:
     return last
 
 
-def _outcome(last: Event | None, *, status: int, log: Path) -> Outcome:
+def _outcome(last: Event | None, *, status: int, memory_ran_out: bool, log: Path) -> Outcome:
     if last is not None and last["type"] == "report" and status == 0:
         return Succeeded(figures=last.get("figures") or {})
     if last is not None and last["type"] == "error" and status == 1:
         return Failed(error=error_from_dict(last).to_dict())
+    if memory_ran_out:
+        return Failed(
+            error=out_of_memory(f"the kernel killed the stage for its memory{_said(log)}").to_dict()
+        )
     crash = _crash(status, log=log).to_dict()
     return Lost(error=crash) if status < 0 else Failed(error=crash)
 
 
 def _stalled(limit_seconds: float, *, log: Path) -> FusionError:
-    tail = "\n".join(log_tail(log))
     return InfrastructureError(
-        f"the stage reported nothing for {limit_seconds:.0f} s and was killed"
-        + (f"\nlast lines of its log:\n{tail}" if tail else "; its log is empty"),
+        f"the stage reported nothing for {limit_seconds:.0f} s and was killed{_said(log)}",
         code="stalled",
         hint="look at the log of the attempt; a stage that is only slow needs a higher FUSION_STALL_SECONDS",
     )
@@ -155,23 +161,26 @@ def _stalled(limit_seconds: float, *, log: Path) -> FusionError:
 
 def _crash(status: int, *, log: Path) -> FusionError:
     """The error of a stage that ended without saying how."""
-    tail = "\n".join(log_tail(log))
-    said = f"\nlast lines of its log:\n{tail}" if tail else "; its log is empty"
     if status >= 0:
         return InternalError(
-            f"the stage ended with exit code {status} and no report{said}",
+            f"the stage ended with exit code {status} and no report{_said(log)}",
             code="stage_ended_silently",
             hint="the log of the attempt has the details",
         )
     name = signal.Signals(-status).name if -status in signal.Signals.__members__.values() else str(-status)
     if -status == signal.SIGKILL:
         return InfrastructureError(
-            f"the stage was killed ({name}), most often because the machine ran out of memory{said}",
+            f"the stage was killed ({name}), and the kernel tells of no lack of memory{_said(log)}",
             code="stage_killed",
-            hint="lower training.max_tokens_per_micro_batch or strategy.extraction.max_tokens_per_batch, "
-            "or use a machine with more memory",
+            hint="look for who kills processes on the worker's machine; where it is a guard of its memory, "
+            "lower training.max_tokens_per_micro_batch or strategy.extraction.max_tokens_per_batch",
         )
-    code = "stage_crashed" if -status in _CRASH_SIGNALS else "stage_killed"
+    code = "stage_crashed" if -status in _CRASH_SIGNALS else "stage_terminated"
     return InfrastructureError(
-        f"the stage was ended by {name}{said}", code=code, hint="see the log of the attempt"
+        f"the stage was ended by {name}{_said(log)}", code=code, hint="see the log of the attempt"
     )
+
+
+def _said(log: Path) -> str:
+    tail = "\n".join(log_tail(log))
+    return f"\nlast lines of its log:\n{tail}" if tail else "; its log is empty"

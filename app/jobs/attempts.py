@@ -34,7 +34,9 @@ def end(
 
 
 def errors_since_progress(session: Session, step: Step, *, outcome: AttemptOutcome) -> list[dict[str, Any]]:
-    """Errors of the attempts that ended in `outcome` and still count, in their order."""
+    """Errors of earlier attempts that ended in `outcome` and still count, in their order."""
+    if has_stored_part(session, step):
+        return []
     query = select(Attempt.error).where(
         Attempt.step_id == step.id, Attempt.outcome == outcome, Attempt.attempt > step.forgiven_attempts
     )

@@ -2,6 +2,11 @@
 
 Two budgets per step, both renewed by progress (a stored part) and by a retry of the user's: one for errors,
 counted by category, and one for losses, where the worker or the process went away without saying why.
+
+Batches are halved when memory ran out: an error said so, or the kernel counted the kill. A SIGKILL of unknown
+origin halves them only when it comes again before any progress (a guard of the memory in user space tells
+nobody): a smaller batch rounds differently, and the weights of a training would no longer be those of an
+undisturbed one. What was halved stays so until a retry of the user's: what did not fit would not fit again.
 """
 
 import random
@@ -25,7 +30,8 @@ _BACK_OFF_SECONDS: Final = 2.0
 _MAX_BACK_OFF_SECONDS: Final = 600.0
 _MAX_RETRY_AFTER_SECONDS: Final = 3600.0
 """A server that asks for more than this is asked again after this."""
-_CODES_OF_MEMORY: Final = frozenset({"out_of_memory", "stage_killed"})
+_OUT_OF_MEMORY: Final = "out_of_memory"
+_KILLED: Final = "stage_killed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +56,22 @@ def next_try(error: Mapping[str, Any], *, earlier: Sequence[Mapping[str, Any]]) 
         return None
     return NextTry(
         in_seconds=max(back_off_seconds(len(same)), retry_after_seconds(error)),
-        halve_batches=error["code"] in _CODES_OF_MEMORY,
+        halve_batches=error["code"] == _OUT_OF_MEMORY,
     )
 
 
-def next_try_after_loss(error: Mapping[str, Any], *, num_losses: int) -> NextTry | None:
-    """What to do after loss number `num_losses`; None when the step has failed."""
-    if num_losses >= MAX_LOSSES:
+def next_try_after_loss(error: Mapping[str, Any], *, earlier: Sequence[Mapping[str, Any]]) -> NextTry | None:
+    """What to do after a loss; None when the step has failed.
+
+    Args:
+        earlier: the losses since the last progress, this one not among them.
+    """
+    if len(earlier) + 1 >= MAX_LOSSES:
         return None
     # A silent worker has already cost a whole lease.
-    wait = 0.0 if error["code"] == "worker_lost" else back_off_seconds(num_losses - 1)
-    return NextTry(in_seconds=wait, halve_batches=error["code"] in _CODES_OF_MEMORY)
+    wait = 0.0 if error["code"] == "worker_lost" else back_off_seconds(len(earlier))
+    killed_again = error["code"] == _KILLED and any(one["code"] == _KILLED for one in earlier)
+    return NextTry(in_seconds=wait, halve_batches=killed_again)
 
 
 def back_off_seconds(num_earlier: int) -> float:

@@ -22,11 +22,7 @@ LET_GO: Final[Mapping[str, Any]] = MappingProxyType({"worker_id": None, "lease_e
 def fail(session: Session, job: Job, step: Step, *, error: ErrorDict) -> None:
     """Running -> queued when another try can help and the budget allows it; else step and job fail."""
     stored: dict[str, Any] = storable(dict(error))
-    earlier = (
-        []
-        if attempts.has_stored_part(session, step)
-        else attempts.errors_since_progress(session, step, outcome=AttemptOutcome.FAILED)
-    )
+    earlier = attempts.errors_since_progress(session, step, outcome=AttemptOutcome.FAILED)
     attempts.end(
         session,
         step.id,
@@ -60,9 +56,9 @@ def lose(session: Session, job: Job, step: Step, *, error: ErrorDict) -> StepSta
         end_cancelled(session, job, step)
         return StepStatus.CANCELLED
     spent = attempts.spent_by(session, step, num_losses=step.num_losses + 1)
-    found = next_try_after_loss(stored, num_losses=spent["num_losses"])
+    found = next_try_after_loss(stored, earlier=earlier)
     if found is None:
-        poison = lost_for_good(step.name, losses=[*earlier, stored][-spent["num_losses"] :])
+        poison = lost_for_good(step.name, losses=[*earlier, stored])
         fail_for_good(session, job, step, error=poison, spent=spent)
         return StepStatus.FAILED
     requeue(session, job, step, reason=error["code"], next_try=found, spent=spent)

@@ -5,6 +5,7 @@
 No torch, so that a test takes fractions of a second.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -65,6 +66,12 @@ def _killed(request: dict[str, Any], say: Any) -> int:
     print("about to be killed")
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
+
+
+def _glutton(request: dict[str, Any], say: Any) -> int:
+    """Takes memory for ever."""
+    taken = [bytearray(os.urandom(1 << 20)) for _ in itertools.count()]
+    return len(taken)
 
 
 def _garbage(request: dict[str, Any], say: Any) -> int:

@@ -175,16 +175,34 @@ def test_what_kills_its_process_three_times_is_poison(
     assert run_one(workshop.worker) is False
 
 
-def test_a_killed_stage_is_asked_to_use_less_memory(workshop: Workshop) -> None:
+@pytest.mark.parametrize(("num_kills", "num_halvings"), [(1, 0), (2, 1)])
+def test_only_a_second_kill_of_unknown_origin_makes_batches_smaller(
+    workshop: Workshop, num_kills: int, num_halvings: int
+) -> None:
     workshop = workshop.playing("killed")
     job_id = workshop.submit()
-    run_one(workshop.worker)
-    with transaction(workshop.worker.engine) as session:
-        session.execute(update(Step).where(Step.status == "queued").values(ready_at=Step.created_at))
+    for _ in range(num_kills):
+        run_one(workshop.worker)
+        with transaction(workshop.worker.engine) as session:
+            session.execute(update(Step).where(Step.status == "queued").values(ready_at=Step.created_at))
 
     run_one(workshop.playing("tells_halvings").worker)
 
-    assert workshop.steps(job_id)["prepare"].figures == {"num_batch_halvings": 1}
+    assert workshop.steps(job_id)["prepare"].figures == {"num_batch_halvings": num_halvings}
+
+
+def test_a_kill_that_the_kernel_counts_makes_batches_smaller_at_once(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([7, 8])
+    monkeypatch.setattr("workers.supervision.count_oom_kills", lambda: next(counts))
+    job_id = workshop.submit()
+
+    run_one(workshop.playing("killed").worker)
+
+    step = workshop.steps(job_id)["prepare"]
+    assert (step.status, step.status_reason, step.num_losses) == ("queued", "out_of_memory", 0)
+    assert step.num_batch_halvings == 1
 
 
 def test_a_pause_lets_the_stage_store_what_it_has(

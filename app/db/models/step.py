@@ -47,7 +47,8 @@ class Step(Base):
     forgiven_attempts: Mapped[int] = mapped_column(Integer, default=0)
     """Attempts up to this number count no longer: a part was stored then, or a user asked for a retry."""
     num_batch_halvings: Mapped[int] = mapped_column(Integer, default=0)
-    """How often the next attempt halves its batches, because earlier ones ran out of memory."""
+    """How often the next attempt halves its batches, because earlier ones ran out of memory. Stays until a
+    user asks for a retry (`app.jobs.budgets`)."""
     worker_id: Mapped[str | None] = mapped_column(String(200))
     lease_ends_at: Mapped[datetime | None] = mapped_column(UtcTime)
     ready_at: Mapped[datetime | None] = mapped_column(UtcTime)

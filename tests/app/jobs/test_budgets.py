@@ -18,6 +18,8 @@ MEMORY = CapacityError("out of memory", code="out_of_memory").to_dict()
 DISK = CapacityError("disk full", code="insufficient_disk").to_dict()
 BUG = InternalError("KeyError", code="internal", fingerprint="a").to_dict()
 OTHER_BUG = InternalError("KeyError", code="internal", fingerprint="b").to_dict()
+SILENT = InfrastructureError("fell silent", code="worker_lost").to_dict()
+CRASHED = InfrastructureError("SIGSEGV", code="stage_crashed").to_dict()
 KILLED = InfrastructureError("killed", code="stage_killed", hint="less memory").to_dict()
 
 
@@ -74,16 +76,31 @@ def test_back_offs_double_and_are_spread() -> None:
 
 
 def test_losses_have_a_budget_of_their_own() -> None:
-    assert next_try_after_loss(KILLED, num_losses=MAX_LOSSES) is None
-    found = next_try_after_loss(KILLED, num_losses=MAX_LOSSES - 1)
+    assert next_try_after_loss(KILLED, earlier=[SILENT] * (MAX_LOSSES - 2)) is not None
+    assert next_try_after_loss(KILLED, earlier=[SILENT] * (MAX_LOSSES - 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "earlier", "halved"),
+    [
+        (KILLED, [], False),
+        (KILLED, [SILENT], False),
+        (KILLED, [KILLED], True),
+        (SILENT, [KILLED], False),
+        (CRASHED, [CRASHED], False),
+    ],
+)
+def test_a_kill_of_unknown_origin_makes_batches_smaller_when_it_comes_again(
+    error: ErrorDict, earlier: list[ErrorDict], halved: bool
+) -> None:
+    found = next_try_after_loss(error, earlier=earlier)
+
     assert found is not None
-    assert found.halve_batches
+    assert found.halve_batches is halved
 
 
 def test_poison_names_every_loss_and_the_way_out() -> None:
-    silent = InfrastructureError("fell silent", code="worker_lost").to_dict()
-
-    error = lost_for_good("train.fused", losses=[silent, silent, KILLED])
+    error = lost_for_good("train.fused", losses=[SILENT, SILENT, KILLED])
 
     assert (error["code"], error["category"], error["hint"]) == (
         "worker_lost",
