@@ -8,6 +8,8 @@ _NEW_KEY: Final = "make a key with `fusion key create`, or with `fusion key boot
 HINT_OF_CODE: Final[Mapping[str, str]] = {
     "missing_api_key": _NEW_KEY,
     "invalid_api_key": _NEW_KEY,
+    "api_key_expired": _NEW_KEY,
+    "api_key_revoked": _NEW_KEY,
     "scope_missing": "use a key that has this scope: `fusion key create NAME --scope SCOPE` makes one",
     "spec_invalid": "the schema of every field: GET /v1/schemas/fusion-spec",
     "path_not_found": "mend the path, or upload the file with POST /v1/files and give its file_id",

@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from app.accounts import endpoints as account_endpoints
+from app.accounts.dependencies import require_principal
 from app.accounts.secret_files import load_pepper
 from app.artifacts import endpoints as artifact_endpoints
 from app.catalog import file_endpoints, model_endpoints
@@ -20,13 +21,14 @@ from app.jobs import action_endpoints as job_action_endpoints
 from app.jobs import endpoints as job_endpoints
 from app.logs import configure_logs
 from app.operations import endpoints as operation_endpoints
+from app.operations import open_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
 from app.request_context import RequestContextMiddleware
 from app.settings import Settings, load_settings
 from app.storage.opening import open_store
 from fusion.spec import FusionSpec
 
-_ROUTERS = (
+_GUARDED_ROUTERS = (
     job_endpoints.router,
     job_action_endpoints.router,
     file_endpoints.router,
@@ -63,8 +65,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         given=settings.key_pepper.get_secret_value() if settings.key_pepper is not None else None,
     )
     install_error_handlers(app)
-    for router in _ROUTERS:
-        app.include_router(router)
+    app.include_router(open_endpoints.router)
+    for router in _GUARDED_ROUTERS:
+        # Before anything else of a route: sessions and engine are bound to the project of its caller.
+        app.include_router(router, dependencies=[Depends(require_principal)])
     # FastAPI's way to extend the document: https://fastapi.tiangolo.com/how-to/extending-openapi/
     app.openapi = _with_shared_schemas(app.openapi)  # type: ignore[method-assign]
     return app

@@ -5,10 +5,11 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from app.accounts import service
-from app.accounts.keys import Scope
+from app.accounts.scopes import ALL_SCOPES, Scope
 from app.accounts.secret_files import load_pepper, write_secret
 from app.db.migrate import is_current, require_answer
 from app.db.session import create_engine, read_only, transaction
+from app.errors import Unauthorized
 from app.settings import Settings
 from fusion.errors import InfrastructureError
 
@@ -20,14 +21,12 @@ def ensure_admin_key(engine: Engine, *, path: Path, pepper: bytes) -> str:
     its own data folder could make a key anyway.
     """
     present = path.read_text().strip() if path.exists() else ""
-    with read_only(engine) as session:
-        found = service.authenticate(session, present, pepper=pepper)
-    if found is not None and found.principal.may(Scope.ADMIN):
+    if _is_operators(engine, present, pepper=pepper):
         return present
     with transaction(engine) as session:
         project = service.ensure_default_project(session)
         _, text = service.create_key(
-            session, project_id=project.id, name="admin", scopes=service.ALL_SCOPES, pepper=pepper
+            session, project_id=project.id, name="admin", scopes=ALL_SCOPES, pepper=pepper
         )
         # Before the commit: a file without a row is mended by the next start, a row without a file never.
         write_secret(path, text + "\n")
@@ -50,6 +49,15 @@ def make_first_key(settings: Settings, *, path: Path) -> None:
         ensure_admin_key(engine, path=path, pepper=pepper)
     finally:
         engine.dispose()
+
+
+def _is_operators(engine: Engine, text: str, *, pepper: bytes) -> bool:
+    try:
+        with read_only(engine) as session:
+            principal = service.authenticate(session, text, pepper=pepper).principal
+    except Unauthorized:
+        return False
+    return principal.may(Scope.ADMIN) and principal.may(Scope.OPERATOR)
 
 
 def _require_current_tables(engine: Engine) -> None:

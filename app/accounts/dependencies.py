@@ -1,4 +1,4 @@
-"""Turns a request into a principal: the one place that reads API keys, and the one filter by project."""
+"""Turns a request into a principal: the one place that reads API keys, and that says what they open."""
 
 from typing import Annotated
 
@@ -7,23 +7,23 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 
 from app.accounts import repository, service
-from app.accounts.keys import Scope
+from app.accounts.access import needed_scope
 from app.accounts.service import Principal
-from app.db.dependencies import engine_of
+from app.db.dependencies import bind_project, service_engine_of
 from app.db.session import in_transaction, read_only
 from app.errors import Forbidden, Unauthorized
 
-_READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _bearer = HTTPBearer(auto_error=False, description="An API key: `fus_...`", scheme_name="api_key")
 
 
 def require_principal(
     request: Request,
     background: BackgroundTasks,
-    engine: Annotated[Engine, Depends(engine_of)],
+    engine: Annotated[Engine, Depends(service_engine_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """The caller, whose key carries `read` for a request that reads and `write` for one that changes things.
+    """The caller, whose key carries the scope that the route needs. From here on the request is bound to its
+    project.
 
     Raises:
         Unauthorized: no key, or none that works.
@@ -33,13 +33,12 @@ def require_principal(
         raise Unauthorized("send an API key: `Authorization: Bearer fus_...`", code="missing_api_key")
     with read_only(engine) as session:
         found = service.authenticate(session, credentials.credentials, pepper=pepper_of(request))
-    if found is None:
-        raise Unauthorized("the API key is unknown, expired or revoked")
     if found.is_stale:
         # After the answer: a request that only reads must not wait for the database's write lock.
         background.add_task(in_transaction, engine, repository.touch_key, found.principal.key_id)
-    needed = Scope.READ if request.method in _READING_METHODS else Scope.WRITE
-    return _require(found.principal, needed)
+    bind_project(request, found.principal.project_id)
+    _require_scope(request, found.principal)
+    return found.principal
 
 
 def pepper_of(request: Request) -> bytes:
@@ -51,15 +50,8 @@ def pepper_of(request: Request) -> bytes:
 CurrentPrincipal = Annotated[Principal, Depends(require_principal)]
 
 
-def require_admin(principal: CurrentPrincipal) -> Principal:
-    """The caller, whose key carries `admin`."""
-    return _require(principal, Scope.ADMIN)
-
-
-AdminPrincipal = Annotated[Principal, Depends(require_admin)]
-
-
-def _require(principal: Principal, scope: Scope) -> Principal:
-    if not principal.may(scope):
-        raise Forbidden(f"this API key lacks the scope {scope.value!r}", code="scope_missing")
-    return principal
+def _require_scope(request: Request, principal: Principal) -> None:
+    scope = needed_scope(request.method, request.scope["route"].path)
+    if scope is not None and not principal.may(scope):
+        has = ", ".join(sorted(principal.scopes))
+        raise Forbidden(f"this needs the scope {scope.value!r}; the API key has {has}", code="scope_missing")

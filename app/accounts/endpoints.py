@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, status
 
 from app.accounts import repository, service
-from app.accounts.dependencies import AdminPrincipal, pepper_of
+from app.accounts.dependencies import CurrentPrincipal, pepper_of
 from app.accounts.schemas import ApiKeyObject, CreateApiKey, CreatedApiKey, DeletedApiKey, expiry
 from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import ApiKey
@@ -17,7 +17,7 @@ router = APIRouter(
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=problem_responses(Unprocessable))
 def create_api_key(
-    principal: AdminPrincipal, request: Request, session: WriteSession, wanted: CreateApiKey
+    principal: CurrentPrincipal, request: Request, session: WriteSession, wanted: CreateApiKey
 ) -> CreatedApiKey:
     """Make a key. Its secret is in this answer and nowhere else."""
     key, text = service.create_key(
@@ -33,7 +33,7 @@ def create_api_key(
 
 
 @router.get("")
-def list_api_keys(principal: AdminPrincipal, session: ReadSession, page: Paging) -> ListOf[ApiKeyObject]:
+def list_api_keys(principal: CurrentPrincipal, session: ReadSession, page: Paging) -> ListOf[ApiKeyObject]:
     """Keys that still work."""
     keys, has_more = page_of_rows(
         session, repository.live_keys(principal.project_id), id_column=ApiKey.id, page=page
@@ -42,13 +42,13 @@ def list_api_keys(principal: AdminPrincipal, session: ReadSession, page: Paging)
 
 
 @router.get("/{key_id}", responses=problem_responses(NotFound))
-def get_api_key(principal: AdminPrincipal, session: ReadSession, key_id: str) -> ApiKeyObject:
+def get_api_key(principal: CurrentPrincipal, session: ReadSession, key_id: str) -> ApiKeyObject:
     """One key."""
     return ApiKeyObject.of(service.get_key(session, project_id=principal.project_id, key_id=key_id))
 
 
 @router.delete("/{key_id}", responses=problem_responses(NotFound, Conflict))
-def delete_api_key(principal: AdminPrincipal, session: WriteSession, key_id: str) -> DeletedApiKey:
+def delete_api_key(principal: CurrentPrincipal, session: WriteSession, key_id: str) -> DeletedApiKey:
     """Revoke a key, at once."""
     service.revoke_key(session, principal=principal, key_id=key_id)
     return DeletedApiKey(id=key_id)

@@ -5,20 +5,11 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from enum import StrEnum
 
 _KEY = re.compile(r"(fus_[0-9a-z]{8})_[A-Za-z0-9_-]{43}")
 _ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 8
 _SECRET_BYTES = 32
-
-
-class Scope(StrEnum):
-    """What a key may do. Each scope stands on its own; `admin` includes the other two."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +43,3 @@ def hash_key(text: str, *, pepper: bytes) -> str:
 def hashes_equal(left: str, right: str) -> bool:
     """Compare two hashes in a time that says nothing about them."""
     return hmac.compare_digest(left, right)
-
-
-def covers(granted: frozenset[Scope], needed: Scope) -> bool:
-    """Whether a key with these scopes may do what `needed` names."""
-    return needed in granted or Scope.ADMIN in granted

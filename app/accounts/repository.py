@@ -1,19 +1,39 @@
 """Queries on projects and API keys."""
 
-from sqlalchemy import Select, or_, select, update
+from enum import StrEnum
+from typing import Final
+
+from sqlalchemy import Select, case, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
 from app.db.models import ApiKey, Project
+
+LAST_USED_PRECISION_SECONDS: Final = 60.0
+"""The use of a key is noted at most this often."""
+
+
+class KeyState(StrEnum):
+    """Whether a key works, by the database's clock."""
+
+    LIVE = "live"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 def project_named(session: Session, name: str) -> Project | None:
     return session.scalars(select(Project).where(Project.name == name)).one_or_none()
 
 
-def live_keys_with_prefix(session: Session, prefix: str) -> list[ApiKey]:
-    """Keys that are neither revoked nor expired, by the database's clock."""
-    return list(session.scalars(_live().where(ApiKey.prefix == prefix)))
+def keys_with_prefix(session: Session, prefix: str) -> list[tuple[ApiKey, KeyState]]:
+    """Keys that begin so, of any project, and whether they work."""
+    state = case(
+        (ApiKey.revoked_at.is_not(None), KeyState.REVOKED),
+        (ApiKey.expires_at <= db_time(), KeyState.EXPIRED),
+        else_=KeyState.LIVE,
+    )
+    rows = session.execute(select(ApiKey, state).where(ApiKey.prefix == prefix))
+    return [(key, KeyState(text)) for key, text in rows]
 
 
 def live_keys(project_id: str) -> Select[ApiKey]:
@@ -43,8 +63,10 @@ def revoke_key(session: Session, *, project_id: str, key_id: str) -> bool:
 
 
 def touch_key(session: Session, key_id: str) -> None:
-    """Note that a key was used just now."""
-    session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=db_time()))
+    """Note that a key was used just now, unless somebody noted it within the last minute."""
+    before = db_time(-LAST_USED_PRECISION_SECONDS)
+    is_stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < before)
+    session.execute(update(ApiKey).where(ApiKey.id == key_id, is_stale).values(last_used_at=db_time()))
 
 
 def _live() -> Select[ApiKey]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.accounts.keys import Scope
+from app.accounts.scopes import Scope
 from app.db.base import unix_seconds
 from app.db.models import ApiKey
 

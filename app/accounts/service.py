@@ -8,13 +8,18 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.accounts import repository
-from app.accounts.keys import Scope, covers, generate_key, hash_key, hashes_equal, key_prefix
+from app.accounts.keys import generate_key, hash_key, hashes_equal, key_prefix
+from app.accounts.repository import LAST_USED_PRECISION_SECONDS, KeyState
+from app.accounts.scopes import Scope, covers
 from app.db.models import ApiKey, Project
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Unauthorized
 
 DEFAULT_PROJECT_NAME = "default"
-ALL_SCOPES = (Scope.READ, Scope.WRITE, Scope.ADMIN)
-_LAST_USED_PRECISION = timedelta(minutes=1)
+_LAST_USED_PRECISION = timedelta(seconds=LAST_USED_PRECISION_SECONDS)
+_REFUSALS = {
+    KeyState.EXPIRED: ("api_key_expired", "the API key has expired"),
+    KeyState.REVOKED: ("api_key_revoked", "the API key was revoked"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +31,7 @@ class Principal:
     scopes: frozenset[Scope]
 
     def may(self, scope: Scope) -> bool:
-        """Whether the key carries this scope, or `admin`."""
+        """Whether the key carries this scope, or one that includes it."""
         return covers(self.scopes, scope)
 
 
@@ -78,16 +83,21 @@ def create_key(
     return key, made.text
 
 
-def authenticate(session: Session, text: str, *, pepper: bytes) -> Authenticated | None:
-    """The owner of a key, or `None` for one that is unknown, expired or revoked."""
-    prefix = key_prefix(text)
-    if prefix is None:
-        return None
+def authenticate(session: Session, text: str, *, pepper: bytes) -> Authenticated:
+    """The owner of a key.
+
+    Raises:
+        Unauthorized: it does not work. Only whoever sends the whole key is told that it once did.
+    """
     sent = hash_key(text, pepper=pepper)
-    for key in repository.live_keys_with_prefix(session, prefix):
-        if hashes_equal(key.secret_hash, sent):
+    for key, state in repository.keys_with_prefix(session, key_prefix(text) or ""):
+        if not hashes_equal(key.secret_hash, sent):
+            continue
+        if state is KeyState.LIVE:
             return Authenticated(principal=_principal(key), is_stale=_is_stale(key.last_used_at))
-    return None
+        code, reason = _REFUSALS[state]
+        raise Unauthorized(reason, code=code)
+    raise Unauthorized("there is no such API key")
 
 
 def get_key(session: Session, *, project_id: str, key_id: str) -> ApiKey:

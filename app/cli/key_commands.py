@@ -51,7 +51,9 @@ def bootstrap(
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.", show_default=False)],
     *,
-    scope: Annotated[list[str] | None, typer.Option(help="read, write or admin; may be repeated.")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, write, admin, operator, jobs:read, ...; may be repeated.")
+    ] = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,

@@ -1,4 +1,4 @@
-"""How an endpoint gets a session: one request is one transaction."""
+"""How an endpoint gets a session: one request is one transaction, bound to the project of its caller."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -8,12 +8,29 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db import session as db_session
+from app.db.tenancy import of_project
 from fusion.failpoints import failpoint
 
 
-def engine_of(request: Request) -> Engine:
-    """The engine that `create_app` made."""
+def service_engine_of(request: Request) -> Engine:
+    """The engine that `create_app` made, which sees every project: for what the service does for itself."""
     engine: Engine = request.app.state.engine
+    return engine
+
+
+def bind_project(request: Request, project_id: str) -> None:
+    """Say whose rows the rest of the request may see. Called by whoever found out who is asking."""
+    request.state.engine = of_project(service_engine_of(request), project_id)
+
+
+def engine_of(request: Request) -> Engine:
+    """The engine as the caller's project sees it.
+
+    Raises:
+        AssertionError: nobody knows yet who is asking, so nothing may be seen.
+    """
+    engine: Engine | None = getattr(request.state, "engine", None)
+    assert engine is not None, f"{request.url.path} reads the database before it knows whose request it is"
     return engine
 
 

@@ -10,6 +10,8 @@ from sqlalchemy import create_engine as create_sqlalchemy_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
+from app.db.tenancy import narrow_statement, refuse_foreign_rows
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -44,10 +46,18 @@ def create_engine(url: str) -> Engine:
     raise ValueError(f"database {backend!r} is not supported; use sqlite:///... or postgresql+psycopg://...")
 
 
+class _Session(Session):
+    """A session that keeps to the project of its engine."""
+
+
+event.listen(_Session, "do_orm_execute", narrow_statement)
+event.listen(_Session, "before_flush", refuse_foreign_rows)
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
     """A session whose work is committed at the end of the block, or undone when the block raises."""
-    with Session(engine, expire_on_commit=False, autoflush=True) as session, session.begin():
+    with _Session(engine, expire_on_commit=False, autoflush=True) as session, session.begin():
         yield session
 
 
@@ -55,7 +65,7 @@ def transaction(engine: Engine) -> Iterator[Session]:
 def read_only(engine: Engine) -> Iterator[Session]:
     """A session that sees one consistent state and takes no write lock."""
     reader = engine.execution_options(postgresql_readonly=True, sqlite_read_only=True)
-    with Session(reader, expire_on_commit=False) as session, session.begin():
+    with _Session(reader, expire_on_commit=False) as session, session.begin():
         yield session
 
 

@@ -5,8 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.db import models
+from app.db.tenancy import OfProject
 
 ROOT = Path(__file__).parents[2]
+SEES_EVERY_PROJECT = {
+    "app/accounts/dependencies.py",
+    "app/cli/serving.py",
+    "app/db/dependencies.py",
+    "app/main.py",
+    "app/operations/open_endpoints.py",
+}
+"""Who may touch the engine that was bound to no project. A route that has a caller is not among them."""
 COMMITTING = {"commit", "begin"}
 
 
@@ -52,6 +61,28 @@ def test_every_table_of_a_tenant_carries_its_project() -> None:
     }
 
     assert without == shared
+
+
+def test_every_table_of_a_tenant_is_behind_the_wall() -> None:
+    """A table with `project_id` that is no `OfProject` would be read without its filter."""
+    for mapper in models.Job.registry.mappers:
+        has_project = "project_id" in mapper.columns
+        assert has_project is issubclass(mapper.class_, OfProject), (
+            f"{mapper.class_.__name__}(OfProject, Base)"
+        )
+
+
+def test_requests_reach_the_database_as_their_project() -> None:
+    """Endpoints take `ReadSession`, `WriteSession` or `engine_of`: these know the caller's project."""
+    unbound = {
+        path
+        for path, tree in sources("app")
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id == "service_engine_of")
+        or (isinstance(node, ast.Attribute) and ast.unparse(node).endswith("state.engine"))
+    }
+
+    assert unbound == SEES_EVERY_PROJECT
 
 
 def test_there_is_one_table_per_file() -> None:

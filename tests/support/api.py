@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from app.accounts import service as accounts
-from app.accounts.keys import Scope
+from app.accounts.scopes import ALL_SCOPES, Scope
 from app.accounts.service import Principal
 from app.artifacts.kinds import ArtifactKind
 from app.artifacts.service import Origin, publish_folder
@@ -26,6 +27,7 @@ PEPPER = b"p" * 32
 class Api:
     """A service with one project. `client` sends no key of its own."""
 
+    app: FastAPI
     client: TestClient
     engine: Engine
     store: ObjectStore
@@ -46,7 +48,7 @@ class Api:
                 session,
                 project_id=project_id,
                 name="test",
-                scopes=scopes or accounts.ALL_SCOPES,
+                scopes=scopes or ALL_SCOPES,
                 pepper=PEPPER,
             )
         return {"Authorization": f"Bearer {text}"}
@@ -107,13 +109,14 @@ def make_api(folder: Path, *, storage_url: str = "", **settings_fields: object) 
     with transaction(engine) as session:
         project = accounts.ensure_default_project(session)
         key, text = accounts.create_key(
-            session, project_id=project.id, name="admin", scopes=accounts.ALL_SCOPES, pepper=PEPPER
+            session, project_id=project.id, name="admin", scopes=ALL_SCOPES, pepper=PEPPER
         )
     return Api(
+        app=app,
         client=TestClient(app, raise_server_exceptions=False),
         engine=engine,
         store=app.state.store,
         settings=settings,
-        principal=Principal(project_id=project.id, key_id=key.id, scopes=frozenset(accounts.ALL_SCOPES)),
+        principal=Principal(project_id=project.id, key_id=key.id, scopes=frozenset(ALL_SCOPES)),
         headers={"Authorization": f"Bearer {text}"},
     )

@@ -7,9 +7,10 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time, new_id
+from app.db.tenancy import OfProject
 
 
-class Artifact(Base):
+class Artifact(OfProject, Base):
     __tablename__ = "artifacts"
     __table_args__ = (
         Index(None, "project_id", "id"),
@@ -18,7 +19,6 @@ class Artifact(Base):
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("art"))
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     step_id: Mapped[str | None] = mapped_column(ForeignKey("steps.id"))
     attempt: Mapped[int | None] = mapped_column(Integer)

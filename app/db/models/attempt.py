@@ -7,11 +7,12 @@ from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time
+from app.db.tenancy import OfProject
 
 RUNNING = "outcome = 'running'"
 
 
-class Attempt(Base):
+class Attempt(OfProject, Base):
     __tablename__ = "attempts"
     __table_args__ = (
         Index(None, "project_id", "started_at"),
@@ -28,7 +29,6 @@ class Attempt(Base):
     step_id: Mapped[str] = mapped_column(ForeignKey("steps.id"), primary_key=True)
     attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     worker_id: Mapped[str] = mapped_column(String(200))
     outcome: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str | None] = mapped_column(Text)

@@ -6,9 +6,10 @@ from sqlalchemy import ForeignKey, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time
+from app.db.tenancy import OfProject
 
 
-class IdempotencyKey(Base):
+class IdempotencyKey(OfProject, Base):
     __tablename__ = "idempotency_keys"
 
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)

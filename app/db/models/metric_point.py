@@ -6,14 +6,14 @@ from sqlalchemy import ForeignKey, Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time, new_id
+from app.db.tenancy import OfProject
 
 
-class MetricPoint(Base):
+class MetricPoint(OfProject, Base):
     __tablename__ = "metric_points"
     __table_args__ = (UniqueConstraint("step_id", "metric_step"), UniqueConstraint("job_id", "seq"))
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("point"))
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     seq: Mapped[int] = mapped_column(Integer)
     """Order of writing within the job; what a reader continues from."""

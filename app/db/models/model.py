@@ -7,14 +7,14 @@ from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time, new_id
+from app.db.tenancy import OfProject
 
 
-class Model(Base):
+class Model(OfProject, Base):
     __tablename__ = "models"
     __table_args__ = (Index(None, "project_id", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("model"))
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     name: Mapped[str] = mapped_column(String(200))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     """The job that made it; None for a registered checkpoint."""

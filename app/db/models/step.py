@@ -7,11 +7,12 @@ from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Un
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time, new_id
+from app.db.tenancy import OfProject
 
 CLAIMABLE = "status = 'queued' AND ready_at IS NOT NULL"
 
 
-class Step(Base):
+class Step(OfProject, Base):
     __tablename__ = "steps"
     __table_args__ = (
         UniqueConstraint("job_id", "name"),
@@ -28,7 +29,6 @@ class Step(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("step"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
-    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     position: Mapped[int] = mapped_column(Integer)
     name: Mapped[str] = mapped_column(String(100))
     stage: Mapped[str] = mapped_column(String(20))

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 
 from app.accounts import service
 from app.accounts.bootstrap import ensure_admin_key, make_first_key
-from app.accounts.keys import Scope
+from app.accounts.scopes import Scope
 from app.db.base import Base, db_time
 from app.db.migrate import upgrade
 from app.db.models import ApiKey, Project
@@ -34,9 +34,9 @@ def test_the_first_start_leaves_a_key_that_only_its_owner_can_read(api: Api, tmp
     assert path.read_text().strip() == text
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with read_only(api.engine) as session:
-        found = service.authenticate(session, text, pepper=PEPPER)
-    assert found is not None
-    assert found.principal.may(Scope.ADMIN)
+        principal = service.authenticate(session, text, pepper=PEPPER).principal
+    assert principal.may(Scope.ADMIN)
+    assert principal.may(Scope.OPERATOR)
 
 
 def test_later_starts_keep_the_key(api: Api, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.accounts.keys import Scope
+from app.accounts.scopes import Scope
 from app.db.models import ApiKey
 from app.db.session import read_only, transaction
 from tests.support.api import Api, make_api

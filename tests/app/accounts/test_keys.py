@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.accounts.keys import Scope, covers, generate_key, hash_key, key_prefix
+from app.accounts.keys import generate_key, hash_key, key_prefix
 from app.accounts.secret_files import load_pepper, write_secret
 from fusion.errors import InfrastructureError
 
@@ -30,13 +30,6 @@ def test_what_is_not_a_key_has_no_prefix(text: str) -> None:
 def test_the_hash_depends_on_the_pepper() -> None:
     assert hash_key("fus_x", pepper=b"one") != hash_key("fus_x", pepper=b"two")
     assert "fus_x" not in hash_key("fus_x", pepper=b"one")
-
-
-def test_admin_covers_the_other_scopes_and_they_only_themselves() -> None:
-    assert all(covers(frozenset({Scope.ADMIN}), scope) for scope in Scope)
-    assert not covers(frozenset({Scope.READ}), Scope.WRITE)
-    assert not covers(frozenset({Scope.WRITE}), Scope.READ)
-    assert not covers(frozenset({Scope.READ, Scope.WRITE}), Scope.ADMIN)
 
 
 def test_a_secret_is_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Which scope a route needs: the one table. A new route is named here, or it is refused."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from app.accounts.scopes import Scope
+
+READING_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+ANY_KEY: Final = None
+"""No scope: every key that works."""
+
+_ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
+    # path and everything below it: (scope to read, scope to change)
+    "/v1/jobs": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "/v1/fine_tuning": (Scope.JOBS_READ, Scope.JOBS_WRITE),
+    "/v1/files": (Scope.FILES_READ, Scope.FILES_WRITE),
+    "/v1/uploads": (Scope.FILES_READ, Scope.FILES_WRITE),
+    "/v1/models": (Scope.MODELS_READ, Scope.MODELS_WRITE),
+    "/v1/artifacts": (Scope.ARTIFACTS_READ, Scope.ARTIFACTS_WRITE),
+    "/v1/webhook_endpoints": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
+    "/v1/webhook_deliveries": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
+    "/v1/api_keys": (Scope.ADMIN, Scope.ADMIN),
+    "/v1/capabilities": (ANY_KEY, Scope.OPERATOR),
+    "/v1/queues": (ANY_KEY, Scope.OPERATOR),
+    "/v1/workers": (ANY_KEY, Scope.OPERATOR),
+}
+
+_EXCEPTIONS: Final[Mapping[tuple[str, str], Scope | None]] = {
+    ("POST", "/v1/jobs/validate"): Scope.JOBS_READ,
+    ("POST", "/v1/jobs/estimate"): Scope.JOBS_READ,
+    ("POST", "/v1/artifacts/{artifact_id}/download_url"): Scope.ARTIFACTS_READ,
+}
+"""Requests that read although their method says otherwise."""
+
+OPEN_PATHS: Final = frozenset(
+    {
+        "/livez",
+        "/readyz",
+        "/v1/schemas/fusion-spec",
+        "/openapi.json",
+        "/docs",
+        "/docs/oauth2-redirect",
+        "/redoc",
+    }
+)
+"""Routes that answer without a key."""
+
+
+def needed_scope(method: str, path: str) -> Scope | None:
+    """The scope for a route, by its path as declared (`/v1/jobs/{job_id}`).
+
+    Raises:
+        LookupError: nobody has said yet who may use the route.
+    """
+    if (method, path) in _EXCEPTIONS:
+        return _EXCEPTIONS[method, path]
+    room = path
+    while room:
+        if room in _ROOMS:
+            reading, changing = _ROOMS[room]
+            return reading if method in READING_METHODS else changing
+        room = room.rpartition("/")[0]
+    raise LookupError(
+        f"{method} {path}: nobody has said which scope it needs; add its room to app/accounts/access.py"
+    )
+
+
+def changes_something(method: str, path: str) -> bool:
+    """Whether a request on the route is a change, by its method and the exceptions above."""
+    return method not in READING_METHODS and (method, path) not in _EXCEPTIONS
