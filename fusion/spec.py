@@ -87,7 +87,8 @@ class TargetSpec(SpecModel):
 
 
 class CorpusFile(SpecModel):
-    """One file of the corpus: JSONL, plain text or Parquet, by its extension."""
+    """One file of the corpus: JSONL, plain text or Parquet, by its extension; the first two also compressed
+    (`.jsonl.gz`, `.txt.zst`, `.xz`)."""
 
     file_id: Annotated[str, Field(pattern=r"^file-[0-9a-z]+$")] | None = None
     """A file uploaded to the service."""

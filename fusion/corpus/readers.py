@@ -1,5 +1,7 @@
 """Reading corpus files record by record, in flat memory, knowing the place of every record.
 
+JSONL and text may be compressed (`.gz`, `.zst`, `.xz`); Parquet compresses itself.
+
 A plain text file becomes documents of whole lines: one ends at the first blank line after 4 KiB, or after
 64 KiB at any line end. Concatenated, the documents are the file.
 """
@@ -13,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fusion.compression import compression_of, open_uncompressed, uncompressed_name
 from fusion.errors import CorpusInvalid
 
 Format = Literal["jsonl", "text", "parquet"]
@@ -40,11 +43,11 @@ class Record:
 
 
 def format_of(path: Path) -> Format:
-    """Format by the file's name, else by its first bytes."""
-    known = _FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    """Format by the file's name without the ending of a compression, else by its first bytes."""
+    known = _FORMAT_OF_SUFFIX.get(Path(uncompressed_name(path.name)).suffix.lower())
     if known is not None:
         return known
-    with path.open("rb") as file:
+    with open_uncompressed(path) as file:
         start = file.read(1024)
     if start.startswith(b"PAR1"):
         return "parquet"
@@ -95,6 +98,13 @@ def read_parquet(path: Path, *, columns: list[str], pointer: str) -> Iterator[Re
     Raises:
         CorpusInvalid: not a Parquet file, a damaged one, it lacks the first column, or text is not UTF-8.
     """
+    if compression_of(path.name) is not None:
+        raise CorpusInvalid(
+            f"{path.name} is a compressed Parquet file, which cannot be read",
+            code="corpus_broken_file",
+            hint="give the Parquet file itself: its columns are compressed inside",
+            pointer=pointer,
+        )
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -176,7 +186,7 @@ def field_missing(place: str, field: str, present: list[str], *, pointer: str) -
 
 def _lines(path: Path, *, pointer: str) -> Iterator[tuple[int, str]]:
     """Numbered lines with their ends; only LF ends a line, as JSON text may hold other separators."""
-    with path.open("rb") as file:
+    with open_uncompressed(path, pointer=pointer) as file:
         for number, raw in enumerate(file, start=1):
             data = raw.removeprefix(_UTF8_MARK) if number == 1 else raw
             try:

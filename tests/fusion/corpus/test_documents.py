@@ -1,6 +1,9 @@
 """A corpus is read whatever it is stored in, and every mistake in it is named with its place."""
 
+import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +177,26 @@ def test_a_dataset_that_cannot_be_reached_is_worth_another_try(monkeypatch: pyte
     assert caught.value.code == "hub_unreachable"
     assert caught.value.pointer == "/corpus/dataset"
     assert "HF_ENDPOINT" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_compressed_files_are_read_like_others(
+    tmp_path: Path, ending: str, compress: Callable[[bytes], bytes]
+) -> None:
+    lines = b'{"text": "one"}\n{"text": "two"}\n'
+
+    jsonl = read(write(tmp_path / f"c.jsonl{ending}", compress(lines)))
+    unnamed = read(write(tmp_path / f"c{ending}", compress(lines)))
+    text = read(write(tmp_path / f"c.txt{ending}", compress(b"one\ntwo\n")))
+
+    assert [d.text for d in jsonl] == [d.text for d in unnamed] == ["one", "two"]
+    assert jsonl[1].place == f"c.jsonl{ending} line 2"
+    assert [d.text for d in text] == ["one\ntwo\n"]
+
+
+@pytest.mark.parametrize("name", ["c.jsonl.gz", "c.parquet.gz"])
+def test_compressed_files_that_cannot_be_read_say_so(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CorpusInvalid) as caught:
+        read(write(tmp_path / name, gzip.compress(b'{"text": "one"}\n')[:-4]))
+
+    assert (caught.value.code, caught.value.pointer) == ("corpus_broken_file", "/corpus/files/0/path")
