@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 Order = Literal["asc", "desc"]
+MAX_LONG_PAGE = 1000
 _ID = r"^[0-9A-Za-z-]{1,64}$"
 
 
@@ -44,7 +45,20 @@ def _page_request(
     return PageRequest(after=after, before=before, limit=limit, order=order)
 
 
+def _long_page_request(
+    after: Annotated[str | None, Query(pattern=_ID, description="Id of the item before the page.")] = None,
+    before: Annotated[str | None, Query(pattern=_ID, description="Id of the item after the page.")] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=10_000, description=f"More than {MAX_LONG_PAGE} count as that many.")
+    ] = 20,
+    order: Annotated[Order, Query(description="By time of creation.")] = "desc",
+) -> PageRequest:
+    return PageRequest(after=after, before=before, limit=min(limit, MAX_LONG_PAGE), order=order)
+
+
 Paging = Annotated[PageRequest, Depends(_page_request)]
+LongPaging = Annotated[PageRequest, Depends(_long_page_request)]
+"""For lists of which OpenAI's clients ask for up to 10,000 items at once."""
 
 
 def page_of_rows(

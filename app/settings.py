@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     max_request_bytes: Annotated[int, Field(ge=1)] = 1_000_000
     """Largest body of a request that is not an upload."""
     max_upload_bytes: Annotated[int, Field(ge=1)] = 5_000_000_000
+    """Largest file."""
+    max_checked_at_upload_bytes: Annotated[int, Field(ge=0)] = 4_000_000
+    """Files with up to so much text are checked before their upload is answered, others soon afterwards."""
 
     lease_seconds: Annotated[int, Field(ge=1)] = 60
     """A worker that is silent for longer has lost its step."""

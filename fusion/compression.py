@@ -19,7 +19,7 @@ Compression = Literal["gzip", "zstd", "xz"]
 
 MAX_BYTES: Final = 100 << 30
 MAX_RATIO: Final = 200
-ALWAYS_ALLOWED_BYTES: Final = 64 << 20
+ALWAYS_ALLOWED_BYTES: Final = 16 << 20
 """Up to here the ratio is nobody's business: short files of one repeated record compress without end."""
 _PIECE_BYTES: Final = 1 << 20
 _MAX_WINDOW_BYTES: Final = 128 << 20

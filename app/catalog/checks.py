@@ -1,27 +1,44 @@
 """Checks a file on arrival, so that a broken line is reported at upload and not when a job reads it.
 
-Torch-free, line by line, with bounded memory. Formats and codes are those of the engine, which reads the
-corpus again and has the last word.
+Torch-free, in pieces, with bounded memory. Formats and codes are those of the engine, which reads the corpus
+again and has the last word.
 """
 
-import codecs
-import json
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Final
 
-from fusion.errors import SpecInvalid
+from app.catalog.findings import (
+    NUM_FIELDS_KEPT,
+    FileFacts,
+    FileFormat,
+    FileProblem,
+    Purpose,
+    Refused,
+    empty,
+    not_utf8,
+    refused,
+)
+from app.catalog.parquet_footer import MAGIC, MAX_FOOTER_BYTES, TAIL_BYTES, FooterUnreadable, parse_footer
+from app.catalog.text_checks import check_jsonl, check_text
+from app.storage.byte_source import ByteSource
+from fusion.compression import (
+    ALWAYS_ALLOWED_BYTES,
+    MAX_RATIO,
+    as_file,
+    compression_of,
+    decompressed,
+    uncompressed_name,
+)
+from fusion.errors import CorpusInvalid, SpecInvalid
 from fusion.spec_text import parse_spec
 
-Purpose = Literal["corpus", "spec"]
-FileFormat = Literal["jsonl", "text", "parquet", "spec"]
-
-MAX_LINE_BYTES = 64 << 20
-MAX_SPEC_BYTES = 4 << 20
-_READ_BYTES = 1 << 20
-_PARQUET_MAGIC = b"PAR1"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_FORMAT_OF_SUFFIX: dict[str, FileFormat] = {
+MAX_SPEC_BYTES: Final = 4 << 20
+_SNIFFED_BYTES: Final = 1024
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_FORMAT_OF_SUFFIX: Final[dict[str, FileFormat]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".txt": "text",
@@ -32,157 +49,128 @@ _FORMAT_OF_SUFFIX: dict[str, FileFormat] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FileProblem:
-    """The first thing wrong with a file. `line` counts from 1, where a line is to blame."""
+class Finding:
+    """Either what the file holds, or the first thing wrong with it."""
 
-    code: str
-    message: str
-    hint: str
-    line: int | None = None
+    facts: FileFacts | None = None
+    problem: FileProblem | None = None
 
 
-def check_uploaded_file(path: Path, *, filename: str, purpose: Purpose) -> FileProblem | None:
-    """The first problem of a file, or `None` when it can be used."""
-    match _format_of(path, filename=filename, purpose=purpose):
-        case "spec":
-            return _check_spec(path)
-        case "parquet":
-            return _check_parquet(path)
-        case "jsonl":
-            return _check_jsonl(path)
-        case "text":
-            return _check_text(path)
+class CheckTooLong(Exception):
+    """There is more text than was to be read."""
 
 
-def _format_of(path: Path, *, filename: str, purpose: Purpose) -> FileFormat:
+def check_uploaded_file(
+    source: ByteSource, *, filename: str, purpose: Purpose, max_text_bytes: int | None = None
+) -> Finding:
+    """Read a file once and say what is in it.
+
+    Raises:
+        CheckTooLong: it holds more text than `max_text_bytes`, and nothing wrong up to there.
+    """
+    try:
+        facts = _check(source, filename=filename, purpose=purpose, max_text_bytes=max_text_bytes)
+        return Finding(facts=facts)
+    except Refused as error:
+        return Finding(problem=error.problem)
+    except CorpusInvalid as error:
+        hint = error.hint or "mend the file and upload it again"
+        return Finding(problem=FileProblem(code=error.code, message=error.message, hint=hint))
+
+
+def _check(source: ByteSource, *, filename: str, purpose: Purpose, max_text_bytes: int | None) -> FileFacts:
     if purpose == "spec":
-        return "spec"
-    known = _FORMAT_OF_SUFFIX.get(PurePosixPath(filename.lower()).suffix)
-    if known is not None:
-        return known
-    with path.open("rb") as file:
-        start = file.read(1024)
-    if start.startswith(_PARQUET_MAGIC):
+        return _check_spec(source)
+    pieces, compression = source.pieces(), compression_of(filename)
+    if compression is not None:
+        pieces = decompressed(pieces, compression=compression, name=filename)
+    first = next(pieces, b"")
+    kind = _FORMAT_OF_SUFFIX.get(PurePosixPath(uncompressed_name(filename).lower()).suffix) or _sniff(first)
+    if kind == "parquet":
+        return _check_parquet(source, is_compressed=compression is not None)
+    pieces = itertools.chain([first], pieces)
+    text = as_file(pieces if max_text_bytes is None else _at_most(pieces, max_bytes=max_text_bytes))
+    return check_jsonl(text) if kind == "jsonl" else check_text(text)
+
+
+def _at_most(pieces: Iterator[bytes], *, max_bytes: int) -> Iterator[bytes]:
+    num_bytes = 0
+    for piece in pieces:
+        num_bytes += len(piece)
+        if num_bytes > max_bytes:
+            raise CheckTooLong
+        yield piece
+
+
+def _sniff(start: bytes) -> FileFormat:
+    if start.startswith(MAGIC):
         return "parquet"
-    return "jsonl" if start.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(b"{") else "text"
+    start = start[:_SNIFFED_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
+    return "jsonl" if start.startswith(b"{") else "text"
 
 
-def _check_jsonl(path: Path) -> FileProblem | None:
-    num_records = 0
-    with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if number == 1:
-                raw = raw.removeprefix(_BYTE_ORDER_MARK)
-            if not raw.strip():
-                continue
-            problem = _check_record(raw, line=number)
-            if problem is not None:
-                return problem
-            num_records += 1
-    return None if num_records else _empty()
-
-
-def _check_record(raw: bytes, *, line: int) -> FileProblem | None:
-    if len(raw) > MAX_LINE_BYTES:
-        return FileProblem(
-            code="corpus_broken_line",
-            message=f"line {line} is longer than {MAX_LINE_BYTES} bytes",
-            hint="one record per line; is this a single JSON document instead of JSON lines?",
-            line=line,
+def _check_parquet(source: ByteSource, *, is_compressed: bool) -> FileFacts:
+    if is_compressed:
+        raise _broken_parquet(
+            "a Parquet file that is compressed once more cannot be read",
+            hint="upload the Parquet file itself: its columns are compressed inside",
         )
+    if source.size == 0:
+        raise empty()
+    tail = source.read(max(source.size - TAIL_BYTES, 0), source.size)
+    if source.size < 12 or source.read(0, len(MAGIC)) != MAGIC or not tail.endswith(MAGIC):
+        raise _broken_parquet("the file does not start and end with the Parquet mark PAR1")
+    length = int.from_bytes(tail[:4], "little")
+    start = source.size - TAIL_BYTES - length
+    if start < len(MAGIC) or length > MAX_FOOTER_BYTES:
+        raise _broken_parquet(f"its footer of {length} bytes does not fit into it, or is too long")
     try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return _not_utf8(line=line, byte=error.start)
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return FileProblem(
-            code="corpus_broken_line",
-            message=f"line {line} is not JSON: {error}",
-            hint='every line is one JSON object, for example {"text": "..."}',
-            line=line,
+        footer = parse_footer(source.read(start, start + length))
+    except FooterUnreadable as error:
+        raise _broken_parquet(str(error)) from error
+    if not footer.num_rows:
+        raise empty()
+    if not footer.text_columns:
+        raise refused(
+            "corpus_field_missing",
+            f"no column holds text; the columns are: {', '.join(footer.columns[:20])}",
+            hint="write the documents to a column of strings",
         )
-    if not isinstance(record, dict):
-        return FileProblem(
-            code="corpus_broken_line",
-            message=f"line {line} holds a JSON {type(record).__name__}, expected an object",
-            hint='every line is one JSON object, for example {"text": "..."}',
-            line=line,
+    if footer.num_bytes > max(ALWAYS_ALLOWED_BYTES, MAX_RATIO * source.size):
+        raise refused(
+            "corpus_decompression_limit",
+            f"{source.size} bytes would become {footer.num_bytes}, at most {MAX_RATIO} times as many may",
+            hint="if this is your text, remove its repetitions, or upload it as JSON lines",
         )
-    return None
+    return FileFacts(
+        format="parquet",
+        num_records=footer.num_rows,
+        fields=footer.columns[:NUM_FIELDS_KEPT],
+        num_text_bytes=footer.num_bytes,
+    )
 
 
-def _check_text(path: Path) -> FileProblem | None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    num_lines, has_text = 1, False
-    with path.open("rb") as file:
-        while True:
-            chunk = file.read(_READ_BYTES)
-            try:
-                text = decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                before = error.object[: error.start]
-                return _not_utf8(line=num_lines + before.count(b"\n"), byte=None)
-            if not chunk:
-                return None if has_text else _empty()
-            num_lines += text.count("\n")
-            has_text = has_text or bool(text.strip().strip("\ufeff"))
-
-
-def _check_parquet(path: Path) -> FileProblem | None:
-    size = path.stat().st_size
-    if size == 0:
-        return _empty()
-    with path.open("rb") as file:
-        head = file.read(4)
-        file.seek(max(size - 4, 0))
-        tail = file.read(4)
-    if size < 12 or head != _PARQUET_MAGIC or tail != _PARQUET_MAGIC:
-        return FileProblem(
-            code="corpus_broken_file",
-            message="the file does not start and end with the Parquet mark PAR1",
-            hint="the upload was cut off, or the file has another format; write it again and upload it whole",
-        )
-    return None
-
-
-def _check_spec(path: Path) -> FileProblem | None:
-    size = path.stat().st_size
-    if size == 0:
-        return _empty()
-    if size > MAX_SPEC_BYTES:
-        return FileProblem(
-            code="spec_too_large",
-            message=f"a spec of {size} bytes, at most {MAX_SPEC_BYTES}",
+def _check_spec(source: ByteSource) -> FileFacts:
+    if source.size == 0:
+        raise empty()
+    if source.size > MAX_SPEC_BYTES:
+        raise refused(
+            "spec_too_large",
+            f"a spec of {source.size} bytes, at most {MAX_SPEC_BYTES}",
             hint="is this a corpus? upload it with purpose=corpus",
         )
     try:
-        parse_spec(path.read_bytes().decode("utf-8"))
+        parse_spec(source.read(0, source.size).decode("utf-8"))
     except UnicodeDecodeError as error:
-        return _not_utf8(line=error.object[: error.start].count(b"\n") + 1, byte=None)
+        line = error.object[: error.start].count(b"\n") + 1
+        raise not_utf8(error, line=line, byte=error.start) from error
     except SpecInvalid as error:
-        return FileProblem(
-            code=error.code, message=error.message, hint=error.hint or "see the schema of the spec"
-        )
-    return None
+        hint = error.hint or "the schema of every field: GET /v1/schemas/fusion-spec"
+        raise refused(error.code, error.message, hint=hint) from error
+    return FileFacts(format="spec")
 
 
-def _empty() -> FileProblem:
-    return FileProblem(
-        code="corpus_empty",
-        message="the file holds no text",
-        hint="upload a file with at least one document",
-    )
-
-
-def _not_utf8(*, line: int, byte: int | None) -> FileProblem:
-    where = f"line {line}" if byte is None else f"line {line}, byte {byte}"
-    return FileProblem(
-        code="corpus_not_utf8",
-        message=f"{where}: not UTF-8",
-        hint="convert the file, for example: iconv -f latin1 -t utf-8 old > new",
-        line=line,
-    )
+def _broken_parquet(
+    message: str, *, hint: str = "the upload was cut off, or the file has another format; write it again"
+) -> Refused:
+    return refused("corpus_broken_file", message, hint=hint)

@@ -1,6 +1,6 @@
 """`/v1/files`: corpora and specs, in OpenAI's shapes."""
 
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, Final, get_args
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
@@ -10,32 +10,41 @@ from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts.downloads import StoredBytes, download
 from app.artifacts.endpoints import CONTENT_RESPONSES
 from app.catalog import files, repository
-from app.catalog.checks import Purpose
+from app.catalog.file_form import (
+    EXPIRY_ANCHOR,
+    EXPIRY_SECONDS,
+    MAX_EXPIRY_SECONDS,
+    MIN_EXPIRY_SECONDS,
+    check_known_fields,
+    expiry_of,
+    purpose_of,
+)
+from app.catalog.files import Wanted
+from app.catalog.findings import Purpose
 from app.catalog.names import check_filename
-from app.catalog.schemas import DeletedFile, FileObject
-from app.catalog.uploads import receive_upload
+from app.catalog.receiving import receive_file
+from app.catalog.schemas import CreatedFile, DeletedFile, FileObject
 from app.db.dependencies import ReadSession, engine_of
 from app.db.models import File
 from app.errors import (
     BadRequest,
     Conflict,
     ContentTooLarge,
-    FieldProblem,
     Forbidden,
     NotFound,
     Unauthorized,
     Unprocessable,
     problem_responses,
 )
-from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.lists import ListOf, LongPaging, list_of, page_of_rows
 from app.settings import Settings
 from app.storage.dependencies import Store
 from app.storage.store import blob_key
 
 router = APIRouter(prefix="/v1/files", tags=["Files"], responses=problem_responses(Unauthorized, Forbidden))
 
-# The limit that counts is a setting and is applied while reading; this one only lifts that of other requests.
-_NO_STATIC_LIMIT = 1 << 62
+NO_STATIC_LIMIT: Final = 1 << 62
+"""Lifts the limit of other requests; the one that counts is a setting and is applied while reading."""
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -47,6 +56,12 @@ _UPLOAD_BODY: dict[str, Any] = {
                     "properties": {
                         "file": {"type": "string", "format": "binary"},
                         "purpose": {"type": "string", "enum": list(get_args(Purpose)), "default": "corpus"},
+                        EXPIRY_ANCHOR: {"type": "string", "enum": ["created_at"]},
+                        EXPIRY_SECONDS: {
+                            "type": "integer",
+                            "minimum": MIN_EXPIRY_SECONDS,
+                            "maximum": MAX_EXPIRY_SECONDS,
+                        },
                     },
                 }
             },
@@ -62,7 +77,7 @@ EngineDependency = Annotated[Engine, Depends(engine_of)]
     status_code=status.HTTP_201_CREATED,
     openapi_extra=_UPLOAD_BODY,
     responses=problem_responses(BadRequest, ContentTooLarge, Unprocessable),
-    max_body_size=_NO_STATIC_LIMIT,
+    max_body_size=NO_STATIC_LIMIT,
 )
 async def create_file(
     principal: CurrentPrincipal,
@@ -71,33 +86,50 @@ async def create_file(
     request: Request,
     filename: Annotated[str | None, Query(description="Needed when the body is the file itself.")] = None,
     purpose: Annotated[Purpose | None, Query(description="May also be a field of the form.")] = None,
-) -> FileObject:
+    expires_after_seconds: Annotated[
+        int | None, Query(alias=EXPIRY_SECONDS, description="May also be a field of the form.")
+    ] = None,
+) -> CreatedFile:
     """Upload a file, as a form with the part `file` or as the body itself.
 
-    It is checked at once: `status` is `processed` or `error`, and `error` names the first broken line.
+    A small file is checked before the answer, a large one soon after (`status` is `uploaded` meanwhile). Then
+    `status` is `processed`, or `error` and `error` names the first line that cannot be used.
     """
     settings: Settings = request.app.state.settings
-    async with receive_upload(
+    async with receive_file(
         request, folder=settings.uploads_dir, max_bytes=settings.max_upload_bytes
     ) as received:
-        file = await run_in_threadpool(
-            files.store_upload,
+        check_known_fields(received.fields)
+        in_query = {"purpose": purpose, EXPIRY_SECONDS: expires_after_seconds}
+        given = {name: str(value) for name, value in in_query.items() if value is not None} | received.fields
+        arrival = await run_in_threadpool(
+            files.store_file,
             engine,
             store,
             received,
-            filename=check_filename(filename or received.filename),
-            purpose=_purpose(received.fields, in_query=purpose),
+            wanted=Wanted(
+                filename=check_filename(filename or received.filename),
+                purpose=purpose_of(given),
+                expires_after=expiry_of(given),
+            ),
             principal=principal,
+            max_checked_bytes=settings.max_checked_at_upload_bytes,
         )
-    return FileObject.of(file)
+    return CreatedFile.of(arrival.file, duplicate_of=arrival.duplicate_of)
 
 
 @router.get("")
 def list_files(
-    principal: CurrentPrincipal, session: ReadSession, page: Paging, purpose: Purpose | None = None
+    principal: CurrentPrincipal,
+    session: ReadSession,
+    page: LongPaging,
+    purpose: Purpose | None = None,
+    sha256: Annotated[
+        str | None, Query(pattern="^[0-9a-f]{64}$", description="Files with these bytes.")
+    ] = None,
 ) -> ListOf[FileObject]:
     """Files of the project."""
-    wanted = repository.select_files(project_id=principal.project_id, purpose=purpose)
+    wanted = repository.select_files(project_id=principal.project_id, purpose=purpose, sha256=sha256)
     found, has_more = page_of_rows(session, wanted, id_column=File.id, page=page)
     return ListOf[FileObject](**list_of([FileObject.of(file) for file in found], has_more=has_more))
 
@@ -131,18 +163,3 @@ def get_file_content(
         filename=file.filename,
     )
     return download(request, store, stored)
-
-
-def _purpose(fields: dict[str, str], *, in_query: Purpose | None) -> Purpose:
-    unknown = sorted(fields.keys() - {"purpose"})
-    if unknown:
-        raise _refused(f"/{unknown[0]}", "extra_forbidden", f"unknown form fields: {', '.join(unknown)}")
-    purpose = fields.get("purpose", in_query or "corpus")
-    if purpose not in get_args(Purpose):
-        expected = " or ".join(get_args(Purpose))
-        raise _refused("/purpose", "purpose_unknown", f"purpose is {purpose!r}, expected {expected}")
-    return cast("Purpose", purpose)
-
-
-def _refused(pointer: str, code: str, detail: str) -> Unprocessable:
-    return Unprocessable(detail, code=code, errors=[FieldProblem(pointer=pointer, code=code, detail=detail)])

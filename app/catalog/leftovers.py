@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.artifacts.garbage import Garbage
-from app.catalog.uploads import UPLOAD_PREFIX
+from app.catalog.receiving import UPLOAD_PREFIX
 
 
 def sweep_uploads(folder: Path, *, grace_seconds: float, dry_run: bool = False) -> Garbage:

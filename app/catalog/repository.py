@@ -1,24 +1,38 @@
 """Queries on files and models, all of them within one project."""
 
-from sqlalchemy import Select, Text, cast, select
+from sqlalchemy import ColumnElement, Select, Text, cast, or_, select
 from sqlalchemy.orm import Session
 
+from app.db.base import db_time
 from app.db.models import File, Job, Model
 
 # Jobs in these states read nothing any more; the states themselves belong to app.jobs.
 _FINISHED = ("succeeded", "failed", "cancelled")
 
 
+def is_current(file: type[File] = File) -> ColumnElement[bool]:
+    """Not expired, by the database's clock."""
+    return or_(file.expires_at.is_(None), file.expires_at > db_time())
+
+
 def find_file(session: Session, *, project_id: str, file_id: str) -> File | None:
     return session.scalars(
-        select(File).where(File.id == file_id, File.project_id == project_id)
+        select(File).where(File.id == file_id, File.project_id == project_id, is_current())
     ).one_or_none()
 
 
-def select_files(*, project_id: str, purpose: str | None) -> Select[File]:
+def select_files(*, project_id: str, purpose: str | None, sha256: str | None) -> Select[File]:
     """Statement for the files of a project."""
-    statement = select(File).where(File.project_id == project_id)
+    statement = select(File).where(File.project_id == project_id, is_current())
+    if sha256 is not None:
+        statement = statement.where(File.sha256 == sha256)
     return statement if purpose is None else statement.where(File.purpose == purpose)
+
+
+def oldest_file_with(session: Session, *, project_id: str, sha256: str) -> str | None:
+    """Id of the file that had these bytes first, of those that are left."""
+    query = select_files(project_id=project_id, purpose=None, sha256=sha256).order_by(File.id).limit(1)
+    return session.scalar(query.with_only_columns(File.id))
 
 
 def find_model(session: Session, *, project_id: str, model_id: str) -> Model | None:

@@ -1,57 +1,103 @@
 """Files and models as the API shows them: OpenAI's fields, and ours."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.artifacts.schemas import ArtifactFileObject
-from app.catalog.checks import Purpose
+from app.catalog.findings import FileFormat, Purpose
 from app.db.base import unix_seconds
 from app.db.models import File, Model
 from fusion.spec import ModelRef
+
+_NO_FACTS: dict[str, Any] = {"format": None, "num_records": None, "fields": [], "num_text_bytes": None}
+_FILE_EXAMPLE: dict[str, Any] = {
+    "id": "file-06f3k9x2q4v8t1m7c5b0z6n3ha",
+    "object": "file",
+    "bytes": 73_400_320,
+    "created_at": 1_764_043_200,
+    "expires_at": None,
+    "filename": "prose.jsonl.zst",
+    "purpose": "corpus",
+    "status": "processed",
+    "status_details": None,
+    "error": None,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "format": "jsonl",
+    "num_records": 120_000,
+    "fields": ["text", "domain"],
+    "num_text_bytes": 310_000_000,
+}
 
 
 class FileErrorObject(BaseModel):
     """The first problem of a file."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     code: str
     message: str
     hint: str
-    line: int | None
+    line: int | None = None
+    """The line to blame, from 1."""
+    byte: int | None = None
+    """Offset in the text of the byte to blame, from 0."""
 
 
 class FileObject(BaseModel):
     """An uploaded file."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [_FILE_EXAMPLE]})
 
     id: str
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
+    expires_at: int | None
+    """When it goes by itself; null if never."""
     filename: str
     purpose: Purpose
-    status: Literal["processed", "error"]
+    status: Literal["uploaded", "processed", "error"]
+    """`uploaded` until it is checked, which takes a moment where the file is large."""
     status_details: str | None
-    """What is wrong, in one sentence; None for a file that can be used."""
+    """What is wrong, in one sentence; null for a file that can be used."""
     error: FileErrorObject | None
     sha256: str
+    format: FileFormat | None
+    """What the check took it for; null where there is none yet, or a problem."""
+    num_records: int | None
+    """Records, rows or lines."""
+    fields: list[str]
+    """Of the first record; of Parquet, the columns. At most 100."""
+    num_text_bytes: int | None
+    """Size of the text, uncompressed."""
 
     @classmethod
-    def of(cls, file: File) -> Self:
+    def of(cls, file: File, **more: Any) -> Self:
         return cls.model_validate(
             {
                 "id": file.id,
                 "bytes": file.num_bytes,
                 "created_at": unix_seconds(file.created_at),
+                "expires_at": None if file.expires_at is None else unix_seconds(file.expires_at),
                 "filename": file.filename,
                 "purpose": file.purpose,
                 "status": file.status,
                 "status_details": file.error["message"] if file.error else None,
                 "error": file.error,
                 "sha256": file.sha256,
+                **_NO_FACTS,
+                **(file.facts or {}),
+                **more,
             }
         )
+
+
+class CreatedFile(FileObject):
+    """A new file."""
+
+    duplicate_of: str | None
+    """The oldest file of this project with the same bytes, which are stored once; null if they are new."""
 
 
 class DeletedFile(BaseModel):

@@ -6,6 +6,8 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.catalog.findings import NUM_FIELDS_KEPT
+from app.catalog.repository import is_current
 from app.db.models import File, Model
 from app.errors import FieldProblem, Unprocessable
 from app.local_paths import find_allowed, not_allowed
@@ -45,7 +47,7 @@ def _reference_problems(session: Session, spec: FusionSpec, project_id: str) -> 
     known_files = {
         file.id: file
         for file in session.scalars(
-            select(File).where(File.project_id == project_id, File.id.in_(list(files.values())))
+            select(File).where(File.project_id == project_id, File.id.in_(list(files.values())), is_current())
         )
     }
     known_models = set(
@@ -57,6 +59,7 @@ def _reference_problems(session: Session, spec: FusionSpec, project_id: str) -> 
         *_unknown(files, known_files, code="file_not_found", word="uploaded file"),
         *_unknown(models, known_models, code="model_not_found", word="registered model"),
         *_unusable(files, known_files),
+        *_without_text(spec, known_files),
     ]
 
 
@@ -76,4 +79,24 @@ def _unusable(named: dict[str, str], known: dict[str, File]) -> list[FieldProble
         if error is not None:
             detail = f"{file_id} cannot be used: {error['message']}"
             problems.append(FieldProblem(pointer=pointer, code="file_not_usable", detail=detail))
+    return problems
+
+
+def _without_text(spec: FusionSpec, known: dict[str, File]) -> list[FieldProblem]:
+    """Files whose check on arrival saw no field of the name that the spec takes the documents from."""
+    name = "messages_field" if spec.corpus.messages_field is not None else "text_field"
+    field = spec.corpus.messages_field or spec.corpus.text_field
+    problems = []
+    for file in spec.corpus.files:
+        facts = (known[file.file_id].facts if file.file_id in known else None) or {}
+        fields = facts.get("fields", [])
+        read_as_found = file.format in (None, facts.get("format"))
+        if fields and len(fields) < NUM_FIELDS_KEPT and read_as_found and field not in fields:
+            problems.append(
+                FieldProblem(
+                    pointer=f"/corpus/{name}",
+                    code="corpus_field_missing",
+                    detail=f"{file.file_id} has no field {field!r}; its fields are: {', '.join(fields[:20])}",
+                )
+            )
     return problems

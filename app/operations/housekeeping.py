@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from app.catalog.file_checks import FileChecker
 from app.db.session import create_engine
 from app.jobs.service import Reconciler
 from app.logs import get_logger
@@ -41,6 +42,8 @@ class Chore:
     name: str
     every_seconds: float
     run: Callable[[], object]
+    interrupt: Callable[[], object] | None = None
+    """Makes a round that is under way end early."""
 
     def try_once(self) -> None:
         """One round; whatever goes wrong, the next one may succeed."""
@@ -62,6 +65,7 @@ class Housekeeper:
 
     def __init__(self, chores: Sequence[Chore]) -> None:
         self._stopping = threading.Event()
+        self._chores = chores
         self._threads = [
             threading.Thread(target=self._repeat, args=(chore,), name=chore.name, daemon=True)
             for chore in chores
@@ -78,6 +82,9 @@ class Housekeeper:
         anywhere, and the next round, of whichever process, goes on from what it left.
         """
         self._stopping.set()
+        for chore in self._chores:
+            if chore.interrupt is not None:
+                chore.interrupt()
         deadline = time.monotonic() + within_seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -104,11 +111,18 @@ def mending_chores(engine: Engine, settings: Settings) -> list[Chore]:
 
 
 def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[Chore]:
-    """Those, and garbage collection, which one process in the service is enough for."""
+    """Those, garbage collection, and checks of large files: one process in the service is enough for them."""
     gc = Chore(
         name="gc", every_seconds=settings.gc_seconds, run=lambda: collect_garbage(engine, store, settings)
     )
-    return [*mending_chores(engine, settings), gc]
+    checker = FileChecker(engine, store)
+    check = Chore(
+        name="check_files",
+        every_seconds=settings.poll_seconds,
+        run=checker.run_once,
+        interrupt=checker.interrupt,
+    )
+    return [*mending_chores(engine, settings), gc, check]
 
 
 def keep_house(settings: Settings) -> None:

@@ -10,14 +10,17 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
+from app.catalog.expiry import drop_expired_files
 from app.catalog.files import fetch_file
-from app.db.models import Job
+from app.db.base import db_time
+from app.db.models import File, Job
 from app.db.session import transaction
 from app.storage.store import blob_key
 from fusion.errors import InfrastructureError
 from tests.support.api import Api, make_api
 
 DATA = b'{"text": "hello"}\n{"text": "world"}\n'
+RECORD = b'{"text": "once"}\n'
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
@@ -83,6 +86,7 @@ def test_a_broken_line_is_reported_at_once(api: Api) -> None:
     assert file["error"]["code"] == "corpus_broken_line"
     assert file["error"]["hint"]
     assert "line 3" in file["status_details"]
+    assert file.pop("duplicate_of") is None
     assert api.client.get(f"/v1/files/{file['id']}", headers=api.headers).json() == file
 
 
@@ -175,7 +179,17 @@ def test_broken_forms_are_400(api: Api, body: bytes, content_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "pointer"), [({"purpose": "fine-tune"}, "/purpose"), ({"colour": "red"}, "/colour")]
+    ("fields", "pointer"),
+    [
+        ({"purpose": "assistants"}, "/purpose"),
+        ({"colour": "red"}, "/colour"),
+        ({"expires_after[anchor]": "last_used"}, "/expires_after[anchor]"),
+        ({"expires_after[anchor]": "created_at"}, "/expires_after[seconds]"),
+        ({"expires_after[seconds]": "3599"}, "/expires_after[seconds]"),
+        ({"expires_after[seconds]": "2592001"}, "/expires_after[seconds]"),
+        ({"expires_after[seconds]": "-1"}, "/expires_after[seconds]"),
+        ({"expires_after[seconds]": "soon"}, "/expires_after[seconds]"),
+    ],
 )
 def test_wrong_fields_are_named(api: Api, fields: dict[str, str], pointer: str) -> None:
     answer = _post_form(api, fields=fields)
@@ -188,6 +202,58 @@ def test_a_bare_body_needs_a_name(api: Api) -> None:
     answer = api.client.post("/v1/files", content=DATA, headers=api.headers)
 
     assert answer.json()["code"] == "filename_missing"
+
+
+def test_a_second_copy_is_named_as_one(api: Api) -> None:
+    first, second, third = (_upload(api, name) for name in ("a.jsonl", "b.jsonl", "c.jsonl"))
+    elsewhere = api.client.post(
+        "/v1/files?filename=a.jsonl", content=DATA, headers=api.key(project="other")
+    ).json()
+
+    assert [file["duplicate_of"] for file in (first, second, third)] == [None, first["id"], first["id"]]
+    assert elsewhere["duplicate_of"] is None
+    same = api.client.get(f"/v1/files?sha256={DIGEST}&order=asc", headers=api.headers).json()["data"]
+    assert [file["id"] for file in same] == [first["id"], second["id"], third["id"]]
+    assert api.client.get(f"/v1/files?sha256={'0' * 64}", headers=api.headers).json()["data"] == []
+
+
+def test_openais_word_for_a_corpus_is_known(api: Api) -> None:
+    file = _post_form(api, data=DATA + b"{broken\n", fields={"purpose": "fine-tune"}).json()
+
+    assert (file["purpose"], file["error"]["line"]) == ("fine-tune", 3)
+
+
+def test_an_expired_file_is_gone_but_for_jobs_that_began_before(api: Api, tmp_path: Path) -> None:
+    file = _post_form(
+        api, fields={"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+    ).json()
+    forever = _upload(api, "forever.jsonl", RECORD)
+    query = "/v1/files?filename=b.txt&expires_after[seconds]=7200"
+    other = api.client.post(query, content=b"text", headers=api.headers).json()
+    assert file["expires_at"] - file["created_at"] == 3600
+    assert other["expires_at"] - other["created_at"] == 7200
+    assert forever["expires_at"] is None
+    step = api.running_step(spec={"corpus": {"files": [{"file_id": file["id"]}]}})
+    key = blob_key(project_id=api.principal.project_id, sha256=DIGEST)
+    with transaction(api.engine) as session:
+        session.execute(update(File).where(File.id == file["id"]).values(expires_at=db_time(-1)))
+
+    assert api.client.get(f"/v1/files/{file['id']}", headers=api.headers).status_code == 404
+    listed = api.client.get("/v1/files", headers=api.headers).json()["data"]
+    assert {item["id"] for item in listed} == {forever["id"], other["id"]}
+    assert drop_expired_files(api.engine, api.store).num == 0
+    fetch_file(api.engine, api.store, file["id"], project_id=step.project_id, into=tmp_path / "in")
+
+    with transaction(api.engine) as session:
+        session.execute(update(Job).values(status="failed"))
+    assert drop_expired_files(api.engine, api.store, dry_run=True).num_bytes == len(DATA)
+    assert drop_expired_files(api.engine, api.store).num == 1
+    assert api.store.size(key) is None
+
+
+def test_as_many_as_openais_clients_ask_for_may_be_listed(api: Api) -> None:
+    assert api.client.get("/v1/files?limit=10000", headers=api.headers).status_code == 200
+    assert api.client.get("/v1/files?limit=10001", headers=api.headers).status_code == 422
 
 
 def test_equal_bytes_are_stored_once_and_go_with_the_last_file(api: Api) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from app.db.base import db_time
 from app.db.models import File, Model
 from app.db.session import read_only, transaction
 from app.errors import Unprocessable
@@ -121,3 +122,56 @@ def test_a_file_that_was_found_broken_cannot_be_used(engine: Engine) -> None:
     found = problems(engine, project_id, corpus={"files": [{"file_id": file.id}]})
 
     assert found == {"/corpus/files/0/file_id": "file_not_usable"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "corpus_changes", "expected"),
+    [
+        (["text", "n"], {}, {}),
+        (["body", "n"], {}, {"/corpus/text_field": "corpus_field_missing"}),
+        (["body"], {"text_field": "body"}, {}),
+        (["text"], {"messages_field": "chat"}, {"/corpus/messages_field": "corpus_field_missing"}),
+        ([f"column {number}" for number in range(100)], {}, {}),
+        ([], {}, {}),
+    ],
+)
+def test_a_file_without_the_field_of_the_text_is_found_before_anything_runs(
+    engine: Engine, fields: list[str], corpus_changes: dict[str, str], expected: dict[str, str]
+) -> None:
+    project_id = given.make_project(engine)
+    file_id = _add_file(engine, project_id, facts={"format": "parquet", "fields": fields})
+
+    corpus = {"files": [{"file_id": file_id}], **corpus_changes}
+
+    assert problems(engine, project_id, corpus=corpus) == expected
+
+
+def test_a_file_that_is_read_in_another_format_keeps_its_secrets(engine: Engine) -> None:
+    project_id = given.make_project(engine)
+    file_id = _add_file(engine, project_id, facts={"format": "jsonl", "fields": ["body"]})
+
+    assert problems(engine, project_id, corpus={"files": [{"file_id": file_id, "format": "text"}]}) == {}
+
+
+def test_an_expired_file_is_not_there(engine: Engine) -> None:
+    project_id = given.make_project(engine)
+    file_id = _add_file(engine, project_id, expires_at=db_time(-1))
+
+    found = problems(engine, project_id, corpus={"files": [{"file_id": file_id}]})
+
+    assert found == {"/corpus/files/0/file_id": "file_not_found"}
+
+
+def _add_file(engine: Engine, project_id: str, **fields: Any) -> str:
+    with transaction(engine) as session:
+        file = File(
+            project_id=project_id,
+            filename="a",
+            purpose="corpus",
+            num_bytes=1,
+            sha256="0" * 64,
+            status="processed",
+            **fields,
+        )
+        session.add(file)
+    return file.id

@@ -1,4 +1,4 @@
-"""Receives an upload: straight to a file beside the store, digested and limited while it arrives.
+"""Receives bytes: straight to a file beside the store, digested and limited while they arrive.
 
 The body is either `multipart/form-data` in OpenAI's shape or the bytes themselves. Starlette's own form
 parser has no limit on a file and keeps it in the system's temporary folder, so the parts are taken here.
@@ -17,6 +17,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
 from app.errors import BadRequest, ContentTooLarge
 from fusion.failpoints import failpoint
@@ -24,13 +25,14 @@ from fusion.failpoints import failpoint
 _WRITE_BYTES = 1 << 20
 _MAX_FIELD_BYTES = 4096
 _MAX_PARTS = 16
-_FILE_FIELD = "file"
+_MAX_FORM_BYTES = 1 << 20
+"""What the form around a file may take, when its size is told beforehand."""
 UPLOAD_PREFIX = "upload-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReceivedFile:
-    """A complete upload on the local disk. `filename` and `fields` are as the client sent them."""
+    """Bytes that arrived whole, on the local disk. `filename` and `fields` are as the client sent them."""
 
     path: Path
     size: int
@@ -51,10 +53,7 @@ class _Sink:
     def write(self, data: bytes) -> None:
         self.size += len(data)
         if self.size > self.max_bytes:
-            raise ContentTooLarge(
-                f"the file is larger than {self.max_bytes} bytes, the most this service accepts",
-                code="file_too_large",
-            )
+            raise _too_large(self.max_bytes)
         self.digest.update(data)
         self.file.write(data)
 
@@ -62,7 +61,8 @@ class _Sink:
 class _MultipartForm:
     """Callbacks of the multipart parser: small fields to memory, the file part to the sink."""
 
-    def __init__(self, sink: _Sink, *, boundary: bytes) -> None:
+    def __init__(self, sink: _Sink, *, boundary: bytes, file_field: str) -> None:
+        self._file_field = file_field
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self._sink = sink
@@ -95,7 +95,7 @@ class _MultipartForm:
         if not self._is_complete:
             raise _malformed("the form ends before its closing boundary: the upload was cut off")
         if self.filename is None:
-            raise _malformed(f"the form has no file part named {_FILE_FIELD!r}")
+            raise _malformed(f"the form has no file part named {self._file_field!r}")
 
     def _begin_part(self) -> None:
         self._num_parts += 1
@@ -115,8 +115,8 @@ class _MultipartForm:
         if b"filename" not in options:
             self._part_value = bytearray()
             return
-        if self._part_name != _FILE_FIELD or self.filename is not None:
-            raise _malformed(f"send one file, in the part named {_FILE_FIELD!r}")
+        if self._part_name != self._file_field or self.filename is not None:
+            raise _malformed(f"send one file, in the part named {self._file_field!r}")
         self.filename = options[b"filename"].decode(errors="replace")
         self._part_value = None
 
@@ -137,26 +137,40 @@ class _MultipartForm:
 
 
 @asynccontextmanager
-async def receive_upload(request: Request, *, folder: Path, max_bytes: int) -> AsyncIterator[ReceivedFile]:
+async def receive_file(
+    request: Request, *, folder: Path, max_bytes: int, file_field: str = "file"
+) -> AsyncIterator[ReceivedFile]:
     """Read the body to a file in `folder`, which is removed when the block ends.
 
+    Args:
+        file_field: name of the part of a form that holds the bytes.
+
     Raises:
-        ContentTooLarge: as soon as one byte too many arrives; what follows is not read.
-        BadRequest: a broken form.
+        ContentTooLarge: as soon as one byte too many is announced or arrives; what follows is not read.
+        BadRequest: a broken form, or a client that went away.
     """
+    _check_announced_size(request, max_bytes=max_bytes)
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=UPLOAD_PREFIX, dir=folder)
     path = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            received = await _receive(request, _Sink(file=file, max_bytes=max_bytes), path=path)
+            sink = _Sink(file=file, max_bytes=max_bytes)
+            received = await _receive(request, sink, path=path, file_field=file_field)
         failpoint("upload.received")
         yield received
     finally:
         path.unlink(missing_ok=True)
 
 
-async def _receive(request: Request, sink: _Sink, *, path: Path) -> ReceivedFile:
+def _check_announced_size(request: Request, *, max_bytes: int) -> None:
+    """Refuse at once what says that it is too large. What says nothing, or lies, is counted as it comes."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > max_bytes + _MAX_FORM_BYTES:
+        raise _too_large(max_bytes)
+
+
+async def _receive(request: Request, sink: _Sink, *, path: Path, file_field: str) -> ReceivedFile:
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data":
         await _feed(request, sink.write)
@@ -166,7 +180,7 @@ async def _receive(request: Request, sink: _Sink, *, path: Path) -> ReceivedFile
     if b"boundary" not in options:
         raise _malformed("the content type names no boundary")
     try:
-        form = _MultipartForm(sink, boundary=options[b"boundary"])
+        form = _MultipartForm(sink, boundary=options[b"boundary"], file_field=file_field)
         await _feed(request, form.write)
         form.finish()
     except FormParserError as error:
@@ -179,13 +193,24 @@ async def _receive(request: Request, sink: _Sink, *, path: Path) -> ReceivedFile
 async def _feed(request: Request, write: Callable[[bytes], None]) -> None:
     """Pass the body on in large pieces, off the event loop, which digesting would hold up for everybody."""
     waiting = bytearray()
-    async for chunk in request.stream():
-        waiting += chunk
-        if len(waiting) >= _WRITE_BYTES:
-            await run_in_threadpool(write, bytes(waiting))
-            waiting.clear()
+    try:
+        async for chunk in request.stream():
+            waiting += chunk
+            if len(waiting) >= _WRITE_BYTES:
+                await run_in_threadpool(write, bytes(waiting))
+                waiting.clear()
+    except ClientDisconnect as error:
+        raise BadRequest(
+            "the client went away before all bytes had arrived", code="upload_cut_off"
+        ) from error
     if waiting:
         await run_in_threadpool(write, bytes(waiting))
+
+
+def _too_large(max_bytes: int) -> ContentTooLarge:
+    return ContentTooLarge(
+        f"more than {max_bytes} bytes, the most that is accepted here", code="file_too_large"
+    )
 
 
 def _malformed(detail: str) -> BadRequest:
