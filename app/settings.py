@@ -90,6 +90,11 @@ class Settings(BaseSettings):
         """Where uploads arrive; on the disk of a local store, so that they are linked into it."""
         return self.data_dir / "uploads"
 
+    @property
+    def workspaces_dir(self) -> Path:
+        """Where attempts of this machine work; on the disk of a local store for the same reason."""
+        return self.data_dir / "workspaces"
+
     @field_validator("allowed_roots", mode="before")
     @classmethod
     def _split_like_path(cls, value: Any) -> Any:

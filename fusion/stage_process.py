@@ -17,6 +17,7 @@ import ctypes
 import hashlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -102,6 +103,8 @@ def read_request(path: Path) -> StageRequest:
 def run_request(path: Path, *, events_descriptor: int) -> int:
     """Run the requested stage, report over the pipe, and return the exit code."""
     die_with_parent()
+    if not has_reader(events_descriptor):
+        sys.exit("the supervisor ended before the stage began")
     request = read_request(path)
     events = EventPipe(events_descriptor, request.out_dir)
     try:
@@ -118,10 +121,14 @@ def run_request(path: Path, *, events_descriptor: int) -> int:
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its supervisor dies, so that no attempt outlives its lease."""
     if sys.platform == "linux":
-        parent = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit("the supervisor ended before the stage began")
+
+
+def has_reader(descriptor: int) -> bool:
+    """Whether anybody can still hear what is written to a pipe: nobody when the supervisor is dead."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return not any(found & select.POLLERR for _, found in poll.poll(0))
 
 
 def as_fusion_error(error: Exception) -> FusionError:

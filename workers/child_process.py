@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from app.operations.processes import PROC, members_of_session
 from fusion.errors import InternalError
 
 TERMINATE_SECONDS = 10.0
@@ -23,7 +24,6 @@ KILL_SECONDS = 10.0
 _READ_BYTES = 1 << 16
 _MAX_READS = 64
 _MAX_EVENT_BYTES = 64 << 20
-_PROC = Path("/proc")
 
 Event = dict[str, Any]
 
@@ -100,7 +100,7 @@ class ChildProcess:
         """Processes of the session and their descendants that still run, zombies not counted."""
         if self._process.returncode is not None:
             return []
-        if _PROC.is_dir():
+        if PROC.is_dir():
             return members_of_session(self.pid)
         return [] if self.has_exited else [self.pid]
 
@@ -151,41 +151,6 @@ def _plain_environment() -> dict[str, str]:
 def default_command() -> list[str]:
     """The engine's own entry point, in this very interpreter."""
     return [sys.executable, "-m", "fusion", "stage"]
-
-
-def members_of_session(session: int) -> list[int]:
-    """Living processes whose session or group is `session`, and everything that descends from them."""
-    table = dict(_process_table())
-    found = {pid for pid, (_, group, own_session) in table.items() if session in (pid, group, own_session)}
-    while True:
-        more = {pid for pid, (parent, _, _) in table.items() if parent in found} - found
-        if not more:
-            return sorted(found)
-        found |= more
-
-
-def start_ticks(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot: with the id it names one process for good."""
-    fields = _stat_fields(pid)
-    return None if fields is None else int(fields[19])
-
-
-def _process_table() -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """(pid, (parent, group, session)) of everything that runs, zombies left out."""
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            fields = _stat_fields(int(entry.name))
-            if fields is not None and fields[0] not in ("Z", "X"):
-                yield int(entry.name), (int(fields[1]), int(fields[2]), int(fields[3]))
-
-
-def _stat_fields(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat after the command name, which may itself hold spaces and brackets."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return text[text.rindex(")") + 2 :].split()
 
 
 def _parse(line: bytes) -> Event:

@@ -11,10 +11,10 @@ from sqlalchemy import Engine
 from app.db.session import create_engine
 from app.jobs.claims import Resource
 from app.operations.housekeeping import Chore, Housekeeper, mending_chores
+from app.operations.workspaces import sweep_workspaces
 from app.settings import Settings
 from app.storage.opening import open_store
 from app.storage.store import ObjectStore
-from workers import workspace
 from workers.child_process import default_command
 from workers.drain import Drain
 
@@ -34,13 +34,13 @@ class Worker:
     @property
     def workspaces(self) -> Path:
         """On the same disk as a local store, so that files are linked and not copied."""
-        return self.settings.data_dir / "workspaces"
+        return self.settings.workspaces_dir
 
 
 def create_worker(
     settings: Settings, *, resources: tuple[Resource, ...], stage_command: tuple[str, ...] | None = None
 ) -> Worker:
-    """A worker for this process; what dead workers of this machine left behind is removed first."""
+    """A worker for this process; what dead workers of this machine left behind is given back first."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     worker = Worker(
         id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
@@ -50,7 +50,7 @@ def create_worker(
         store=open_store(settings.storage_url),
         stage_command=stage_command or tuple(default_command()),
     )
-    workspace.sweep(worker.workspaces)
+    sweep_workspaces(worker.engine, worker.workspaces)
     return worker
 
 
@@ -59,7 +59,7 @@ def create_housekeeper(worker: Worker) -> Housekeeper:
     settings = worker.settings
     sweep = Chore(
         name="workspaces",
-        every_seconds=settings.gc_seconds,
-        run=lambda: workspace.sweep(worker.workspaces),
+        every_seconds=settings.reconcile_seconds,
+        run=lambda: sweep_workspaces(worker.engine, worker.workspaces),
     )
     return Housekeeper([*(mending_chores(worker.engine, settings) if settings.housekeeping else []), sweep])

@@ -98,6 +98,18 @@ def worker_lost() -> ErrorDict:
     )
 
 
+def worker_died() -> ErrorDict:
+    """The loss of a worker whose process is known to be gone."""
+    return ErrorDict(
+        code="worker_died",
+        category="infrastructure",
+        message="the worker's process ended without giving its step back",
+        hint="look for what killed the worker, often its memory; then retry the job",
+        pointer=None,
+        retryable=True,
+    )
+
+
 def lost_for_good(step_name: str, *, losses: Sequence[Mapping[str, Any]]) -> ErrorDict:
     """The error of a step that lost every attempt without progress; the last one's hint is the way out."""
     codes = ", ".join(loss["code"] for loss in losses)

@@ -10,6 +10,7 @@ from app.catalog.expiry import drop_expired_files
 from app.catalog.leftovers import sweep_uploads
 from app.idempotency import forget_old_keys
 from app.logs import get_logger
+from app.operations.workspaces import sweep_workspaces
 from app.settings import Settings
 from app.storage.store import ObjectStore
 
@@ -33,7 +34,7 @@ def collect_garbage(
 ) -> GarbageReport:
     """Delete what nothing needs any more. Safe at any time, and in several processes at once.
 
-    Workspaces are not among it: each worker sweeps those of its own machine.
+    Of workspaces it sees those of its own machine, which the workers there sweep as well.
     """
     started = time.monotonic()
     grace = settings.gc_grace_seconds
@@ -44,7 +45,12 @@ def collect_garbage(
     blobs = sweep_blobs(engine, store, grace_seconds=grace, dry_run=dry_run)
     uploads = sweep_uploads(settings.uploads_dir, grace_seconds=grace, dry_run=dry_run)
     keys = Garbage(kind="idempotency key", num=forget_old_keys(engine, dry_run=dry_run), num_bytes=0)
-    report = GarbageReport(found=(parts, expired, *blobs, uploads, keys), seconds=time.monotonic() - started)
+    abandoned = sweep_workspaces(engine, settings.workspaces_dir, dry_run=dry_run)
+    workspaces = Garbage(
+        kind="workspace", num=len(abandoned), num_bytes=sum(one.num_bytes for one in abandoned)
+    )
+    found = (parts, expired, *blobs, uploads, keys, workspaces)
+    report = GarbageReport(found=found, seconds=time.monotonic() - started)
     if not dry_run and any(item.num for item in report.found):
         log.info("garbage_collected", num_bytes=report.num_bytes, found=report.found)
     return report

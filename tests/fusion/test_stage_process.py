@@ -105,6 +105,28 @@ def test_failures_keep_their_meaning(error: Exception, category: str, code: str)
     assert (found.category, found.code) == (category, code)
 
 
+def test_a_stage_whose_supervisor_died_before_it_could_begin_does_not_begin(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [
+        sys.executable,
+        "-m",
+        "fusion",
+        "stage",
+        str(tmp_path / "no request"),
+        "--events-fd",
+        str(writer),
+    ]
+
+    stage = subprocess.run(
+        command, check=False, pass_fds=[writer], capture_output=True, text=True, timeout=60
+    )
+    os.close(writer)
+
+    assert stage.returncode == 1
+    assert "the supervisor ended before the stage began" in stage.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
 def test_a_stage_dies_with_its_supervisor() -> None:
     child = (

@@ -1,6 +1,5 @@
 """A child process is heard, ended with its family, and found again by whoever cleans up."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,7 +8,7 @@ import psutil
 import pytest
 
 from fusion.errors import InternalError
-from workers.child_process import ChildProcess, Event, start_ticks, started
+from workers.child_process import ChildProcess, Event, started
 
 TALK = """
 import os, sys
@@ -81,12 +80,3 @@ def test_a_command_that_does_not_exist_raises_and_leaks_nothing(tmp_path: Path) 
         pass
 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_process_is_named_by_its_id_and_its_start() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    ticks = start_ticks(process.pid)
-    process.communicate(b"\n")
-
-    assert ticks is not None
-    assert start_ticks(process.pid) is None
