@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from app.accounts import endpoints as account_endpoints
+from app.accounts import key_endpoints, project_endpoints
 from app.accounts.dependencies import require_principal
 from app.accounts.secret_files import load_pepper
 from app.artifacts import endpoints as artifact_endpoints
@@ -34,7 +34,8 @@ _GUARDED_ROUTERS = (
     file_endpoints.router,
     model_endpoints.router,
     artifact_endpoints.router,
-    account_endpoints.router,
+    key_endpoints.router,
+    project_endpoints.router,
     operation_endpoints.router,
 )
 _SCHEMA_REF = "#/components/schemas/{model}"

@@ -21,6 +21,8 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/webhook_endpoints": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
     "/v1/webhook_deliveries": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
     "/v1/api_keys": (Scope.ADMIN, Scope.ADMIN),
+    "/v1/me": (ANY_KEY, Scope.OPERATOR),
+    "/v1/projects": (ANY_KEY, Scope.OPERATOR),
     "/v1/capabilities": (ANY_KEY, Scope.OPERATOR),
     "/v1/queues": (ANY_KEY, Scope.OPERATOR),
     "/v1/workers": (ANY_KEY, Scope.OPERATOR),

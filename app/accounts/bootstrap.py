@@ -5,6 +5,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from app.accounts import service
+from app.accounts.projects import ensure_default_project
 from app.accounts.scopes import ALL_SCOPES, Scope
 from app.accounts.secret_files import load_pepper, write_secret
 from app.db.migrate import is_current, require_answer
@@ -24,7 +25,7 @@ def ensure_admin_key(engine: Engine, *, path: Path, pepper: bytes) -> str:
     if _is_operators(engine, present, pepper=pepper):
         return present
     with transaction(engine) as session:
-        project = service.ensure_default_project(session)
+        project = ensure_default_project(session)
         _, text = service.create_key(
             session, project_id=project.id, name="admin", scopes=ALL_SCOPES, pepper=pepper
         )

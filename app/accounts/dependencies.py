@@ -1,17 +1,24 @@
 """Turns a request into a principal: the one place that reads API keys, and that says what they open."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Final
 
 from fastapi import BackgroundTasks, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from app.accounts import repository, service
+from app.accounts import projects, repository, service
 from app.accounts.access import needed_scope
+from app.accounts.scopes import Scope
 from app.accounts.service import Principal
-from app.db.dependencies import bind_project, service_engine_of
-from app.db.session import in_transaction, read_only
-from app.errors import Forbidden, Unauthorized
+from app.db.dependencies import bind_project, engine_of, service_engine_of
+from app.db.session import in_transaction, read_only, transaction
+from app.errors import Forbidden, NotFound, Unauthorized
+
+PROJECT_HEADER: Final = "OpenAI-Project"
+"""With which an operator acts for another project; OpenAI's clients send it."""
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `fus_...`", scheme_name="api_key")
 
@@ -22,23 +29,25 @@ def require_principal(
     engine: Annotated[Engine, Depends(service_engine_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """The caller, whose key carries the scope that the route needs. From here on the request is bound to its
-    project.
+    """The caller, whose key carries the scope that the route needs. From here on the request is bound to a
+    project: the key's, or the one that an operator names.
 
     Raises:
         Unauthorized: no key, or none that works.
         Forbidden: the key lacks the scope.
+        NotFound: the header names a project that the caller cannot see.
     """
     if credentials is None:
         raise Unauthorized("send an API key: `Authorization: Bearer fus_...`", code="missing_api_key")
     with read_only(engine) as session:
         found = service.authenticate(session, credentials.credentials, pepper=pepper_of(request))
+        principal = _acting_for(session, found.principal, request.headers.get(PROJECT_HEADER))
     if found.is_stale:
         # After the answer: a request that only reads must not wait for the database's write lock.
         background.add_task(in_transaction, engine, repository.touch_key, found.principal.key_id)
-    bind_project(request, found.principal.project_id)
-    _require_scope(request, found.principal)
-    return found.principal
+    bind_project(request, principal.project_id)
+    _require_scope(request, principal)
+    return principal
 
 
 def pepper_of(request: Request) -> bytes:
@@ -48,6 +57,31 @@ def pepper_of(request: Request) -> bytes:
 
 
 CurrentPrincipal = Annotated[Principal, Depends(require_principal)]
+
+
+def _reading_projects(request: Request, principal: CurrentPrincipal) -> Iterator[Session]:
+    is_operator = principal.may(Scope.OPERATOR)
+    with read_only(service_engine_of(request) if is_operator else engine_of(request)) as session:
+        yield session
+
+
+def _writing_projects(request: Request, principal: CurrentPrincipal) -> Iterator[Session]:
+    assert principal.may(Scope.OPERATOR), "app/accounts/access.py says who may change projects"
+    with transaction(service_engine_of(request)) as session:
+        yield session
+
+
+# Not bound to a project for operators, who run the service; for nobody else.
+ReadProjects = Annotated[Session, Depends(_reading_projects, scope="function")]
+WriteProjects = Annotated[Session, Depends(_writing_projects, scope="function")]
+
+
+def _acting_for(session: Session, principal: Principal, project_id: str | None) -> Principal:
+    if project_id is None or project_id == principal.project_id:
+        return principal
+    if not principal.may(Scope.OPERATOR):
+        raise NotFound(f"there is no project {project_id!r}", code="project_not_found")
+    return replace(principal, project_id=projects.get_project(session, project_id).id)
 
 
 def _require_scope(request: Request, principal: Principal) -> None:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import Select, case, or_, select, update
+from sqlalchemy import Select, and_, case, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
@@ -19,6 +19,16 @@ class KeyState(StrEnum):
     LIVE = "live"
     EXPIRED = "expired"
     REVOKED = "revoked"
+
+
+def find_project(session: Session, project_id: str) -> Project | None:
+    """A project that was not deleted."""
+    return session.scalars(live_projects().where(Project.id == project_id)).one_or_none()
+
+
+def live_projects() -> Select[Project]:
+    """Statement for the projects that were not deleted."""
+    return select(Project).where(Project.deleted_at.is_(None))
 
 
 def project_named(session: Session, name: str) -> Project | None:
@@ -41,6 +51,10 @@ def live_keys(project_id: str) -> Select[ApiKey]:
     return _live().where(ApiKey.project_id == project_id)
 
 
+def is_live(session: Session, key_id: str) -> bool:
+    return session.scalars(_live().where(ApiKey.id == key_id)).one_or_none() is not None
+
+
 def find_key(session: Session, *, project_id: str, key_id: str) -> ApiKey | None:
     return session.scalars(
         select(ApiKey).where(
@@ -60,6 +74,27 @@ def revoke_key(session: Session, *, project_id: str, key_id: str) -> bool:
         ).one_or_none()
         is not None
     )
+
+
+def replace_key(session: Session, key_id: str, *, by: str, overlap_seconds: float) -> bool:
+    """Let a key end in `overlap_seconds`, or when it would anyway; False when it was replaced before."""
+    ends_at = db_time(overlap_seconds)
+    ends_sooner = and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at < ends_at)
+    return (
+        session.execute(
+            update(ApiKey)
+            .where(ApiKey.id == key_id, ApiKey.replaced_by_id.is_(None))
+            .values(replaced_by_id=by, expires_at=case((ends_sooner, ApiKey.expires_at), else_=ends_at))
+            .returning(ApiKey.id)
+        ).one_or_none()
+        is not None
+    )
+
+
+def end_predecessor(session: Session, *, of: str) -> None:
+    """Revoke the key whose place `of` has taken."""
+    is_live = (ApiKey.replaced_by_id == of, ApiKey.revoked_at.is_(None))
+    session.execute(update(ApiKey).where(*is_live).values(revoked_at=db_time()))
 
 
 def touch_key(session: Session, key_id: str) -> None:

@@ -1,13 +1,13 @@
-"""API keys as the API shows them."""
+"""Projects and API keys as the API shows them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.scopes import Scope
 from app.db.base import unix_seconds
-from app.db.models import ApiKey
+from app.db.models import ApiKey, Project
 
 SECONDS_PER_DAY = 86_400
 
@@ -21,6 +21,15 @@ class CreateApiKey(BaseModel):
     scopes: Annotated[list[Scope], Field(min_length=1)] = [Scope.READ, Scope.WRITE]
     expires_in_seconds: Annotated[int, Field(ge=60, le=3650 * SECONDS_PER_DAY)] | None = None
     """The key stops working after this time; never when not given."""
+
+
+class RotateApiKey(BaseModel):
+    """How a key shall be replaced."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    overlap_seconds: Annotated[int, Field(ge=60, le=30 * SECONDS_PER_DAY)] = SECONDS_PER_DAY
+    """How long the old key works beside the new one."""
 
 
 class ApiKeyObject(BaseModel):
@@ -38,6 +47,10 @@ class ApiKeyObject(BaseModel):
     expires_at: int | None
     last_used_at: int | None
     """To the minute."""
+    created_by: str | None
+    """The key with which it was made."""
+    replaced_by_id: str | None
+    """The key that takes its place."""
 
     @classmethod
     def of(cls, key: ApiKey) -> Self:
@@ -49,6 +62,8 @@ class ApiKeyObject(BaseModel):
             created_at=unix_seconds(key.created_at),
             expires_at=_seconds(key.expires_at),
             last_used_at=_seconds(key.last_used_at),
+            created_by=key.created_by,
+            replaced_by_id=key.replaced_by_id,
         )
 
 
@@ -67,11 +82,46 @@ class DeletedApiKey(BaseModel):
     deleted: Literal[True] = True
 
 
-def expiry(expires_in_seconds: int | None, *, now: datetime | None = None) -> datetime | None:
-    """The moment a key stops working."""
-    if expires_in_seconds is None:
-        return None
-    return datetime.fromtimestamp((now or datetime.now(UTC)).timestamp() + expires_in_seconds, UTC)
+class NameProject(BaseModel):
+    """A project to be made, or its new name."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """No two projects have the same."""
+
+
+class ProjectObject(BaseModel):
+    """A tenant."""
+
+    id: str
+    object: Literal["project"] = "project"
+    name: str
+    created_at: int
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        return cls(id=project.id, name=project.name, created_at=unix_seconds(project.created_at))
+
+
+class DeletedProject(BaseModel):
+    """A project that is gone."""
+
+    id: str
+    object: Literal["project.deleted"] = "project.deleted"
+    deleted: Literal[True] = True
+
+
+class Me(BaseModel):
+    """Who asks, as the service sees it."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    object: Literal["me"] = "me"
+    key_id: str
+    scopes: list[Scope]
+    project: ProjectObject
+    """Whose things the request would see."""
 
 
 def _seconds(moment: datetime | None) -> int | None:

@@ -1,20 +1,19 @@
-"""Projects and API keys. Called inside a transaction; never commits."""
+"""API keys and who they stand for. Called inside a transaction; never commits."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.accounts import repository
 from app.accounts.keys import generate_key, hash_key, hashes_equal, key_prefix
 from app.accounts.repository import LAST_USED_PRECISION_SECONDS, KeyState
 from app.accounts.scopes import Scope, covers
-from app.db.models import ApiKey, Project
-from app.errors import Conflict, NotFound, Unauthorized
+from app.db.base import db_time
+from app.db.models import ApiKey
+from app.errors import Conflict, Forbidden, NotFound, Unauthorized
 
-DEFAULT_PROJECT_NAME = "default"
 _LAST_USED_PRECISION = timedelta(seconds=LAST_USED_PRECISION_SECONDS)
 _REFUSALS = {
     KeyState.EXPIRED: ("api_key_expired", "the API key has expired"),
@@ -43,22 +42,6 @@ class Authenticated:
     is_stale: bool
 
 
-def ensure_default_project(session: Session) -> Project:
-    """The project that exists without anybody creating it; safe when two processes start at once."""
-    found = repository.project_named(session, DEFAULT_PROJECT_NAME)
-    if found is not None:
-        return found
-    try:
-        with session.begin_nested():
-            project = Project(name=DEFAULT_PROJECT_NAME)
-            session.add(project)
-        return project
-    except IntegrityError:
-        winner = repository.project_named(session, DEFAULT_PROJECT_NAME)
-        assert winner is not None, "the name is unique, so whoever won has it"
-        return winner
-
-
 def create_key(
     session: Session,
     *,
@@ -66,7 +49,8 @@ def create_key(
     name: str,
     scopes: Collection[Scope],
     pepper: bytes,
-    expires_at: datetime | None = None,
+    expires_in_seconds: float | None = None,
+    created_by: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key. The second value is its text, which nobody can ask for again."""
     made = generate_key()
@@ -76,11 +60,74 @@ def create_key(
         prefix=made.prefix,
         secret_hash=hash_key(made.text, pepper=pepper),
         scopes=sorted(scope.value for scope in set(scopes)),
-        expires_at=expires_at,
+        expires_at=None if expires_in_seconds is None else db_time(expires_in_seconds),
+        created_by=created_by,
     )
     session.add(key)
     session.flush()
+    session.refresh(key)
     return key, made.text
+
+
+def grant_key(
+    session: Session,
+    *,
+    principal: Principal,
+    name: str,
+    scopes: Collection[Scope],
+    pepper: bytes,
+    expires_in_seconds: float | None = None,
+) -> tuple[ApiKey, str]:
+    """Make a key of the caller's project, which may do nothing that the caller may not.
+
+    Raises:
+        Forbidden: it would.
+    """
+    beyond = sorted(scope.value for scope in scopes if not principal.may(scope))
+    if beyond:
+        raise Forbidden(
+            f"this API key cannot give what it does not have: {', '.join(beyond)}", code="scope_not_yours"
+        )
+    return create_key(
+        session,
+        project_id=principal.project_id,
+        name=name,
+        scopes=scopes,
+        pepper=pepper,
+        expires_in_seconds=expires_in_seconds,
+        created_by=principal.key_id,
+    )
+
+
+def rotate_key(
+    session: Session, *, principal: Principal, key_id: str, overlap_seconds: float, pepper: bytes
+) -> tuple[ApiKey, str]:
+    """Make a key that takes the place of another one, which works for `overlap_seconds` more.
+
+    At most two keys of one chain work: the one that `key_id` replaced ends now.
+
+    Raises:
+        NotFound: there is no such key.
+        Conflict: it has expired, or another key has taken its place already.
+        Forbidden: it carries scopes that the caller lacks.
+    """
+    old = get_key(session, project_id=principal.project_id, key_id=key_id)
+    if not repository.is_live(session, old.id):
+        raise Conflict(f"{key_id} has expired, and nothing of it can be taken over", code="api_key_expired")
+    new, text = grant_key(
+        session,
+        principal=principal,
+        name=old.name,
+        scopes=[Scope(scope) for scope in old.scopes],
+        pepper=pepper,
+    )
+    new.expires_at = old.expires_at
+    if not repository.replace_key(session, old.id, by=new.id, overlap_seconds=overlap_seconds):
+        raise Conflict(f"{key_id} was rotated before; rotate its successor", code="api_key_rotated")
+    repository.end_predecessor(session, of=old.id)
+    session.flush()
+    session.refresh(new)
+    return new, text
 
 
 def authenticate(session: Session, text: str, *, pepper: bytes) -> Authenticated:

@@ -12,6 +12,7 @@ from app.cli.job_commands import list_jobs, show, submit, watch
 from app.cli.key_commands import key_app
 from app.cli.operation_commands import backup, doctor, gc, housekeeper
 from app.cli.output import ExitCode, print_error
+from app.cli.project_commands import project_app
 from app.cli.serve_commands import serve, worker
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app.command()(gc)
 app.command()(backup)
 app.command()(doctor)
 app.add_typer(key_app, name="key")
+app.add_typer(project_app, name="project")
 app.command()(submit)
 app.command("list")(list_jobs)
 app.command()(show)

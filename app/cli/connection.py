@@ -33,10 +33,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def connect(url: str | None, api_key: str | None, data_dir: Path) -> "FusionClient":
-    """A client for the service that is meant."""
+    """A client for the service that is meant. `FUSION_PROJECT` names a project for an operator to act for."""
     from app.client import FusionClient
 
-    return FusionClient(url or _url_of(data_dir), api_key or _key_of(data_dir))
+    project_id = os.environ.get("FUSION_PROJECT") or None
+    return FusionClient(url or _url_of(data_dir), api_key or _key_of(data_dir), project_id=project_id)
 
 
 def read_server_file(data_dir: Path) -> dict[str, object] | None:

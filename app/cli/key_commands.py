@@ -14,10 +14,15 @@ from app.cli.connection import (
     UrlOption,
     connect,
 )
-from app.cli.output import print_json, print_line, print_table
+from app.cli.output import print_json, print_line, print_table, show_time
 from app.cli.paths import explained_path_errors
 
-key_app = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True, rich_markup_mode=None)
+SECONDS_PER_HOUR = 3600
+SECONDS_PER_DAY = 24 * SECONDS_PER_HOUR
+
+key_app = typer.Typer(
+    help="Create, list, rotate and revoke API keys.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @key_app.command()
@@ -51,6 +56,9 @@ def bootstrap(
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.", show_default=False)],
     *,
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, help="When it stops; never if not given.", show_default=False)
+    ] = None,
     scope: Annotated[
         list[str] | None, typer.Option(help="read, write, admin, operator, jobs:read, ...; may be repeated.")
     ] = None,
@@ -61,7 +69,8 @@ def create(
 ) -> None:
     """Create a key. Its secret is shown once."""
     with connect(url, api_key, data_dir) as client:
-        created = client.create_key(name=name, scopes=scope)
+        seconds = None if expires_in_days is None else expires_in_days * SECONDS_PER_DAY
+        created = client.create_key(name=name, scopes=scope, expires_in_seconds=seconds)
     if as_json:
         print_json(created.to_json())
         return
@@ -82,8 +91,39 @@ def list_keys(
     if as_json:
         print_json([key.to_json() for key in keys])
         return
-    rows = [(key.id, key.name, key.prefix, ",".join(key.scopes)) for key in keys]
-    print_table(("id", "name", "prefix", "scopes"), rows)
+    rows = [
+        (
+            key.id,
+            key.name,
+            key.prefix,
+            ",".join(key.scopes),
+            show_time(key.expires_at),
+            show_time(key.last_used_at),
+        )
+        for key in keys
+    ]
+    print_table(("id", "name", "prefix", "scopes", "expires", "last used"), rows)
+
+
+@key_app.command()
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="Id of the key.", show_default=False)],
+    *,
+    overlap_hours: Annotated[
+        int, typer.Option(min=1, max=720, help="How long the old key works beside the new one.")
+    ] = 24,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Create the key that takes the place of another. Its secret is shown once."""
+    with connect(url, api_key, data_dir) as client:
+        created = client.rotate_key(key_id, overlap_seconds=overlap_hours * SECONDS_PER_HOUR)
+    if as_json:
+        print_json(created.to_json())
+        return
+    print_line(created.secret or "")
 
 
 @key_app.command()

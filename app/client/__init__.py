@@ -13,10 +13,24 @@ from app.client.errors import (
     ServerError,
     UnreachableError,
 )
-from app.client.resources import Artifact, Event, File, Job, JobError, MetricPoint, Model, Progress, Step
+from app.client.resources import (
+    ApiKey,
+    Artifact,
+    Event,
+    File,
+    Job,
+    JobError,
+    Me,
+    MetricPoint,
+    Model,
+    Progress,
+    Project,
+    Step,
+)
 
 __all__ = [
     "ApiError",
+    "ApiKey",
     "Artifact",
     "AuthenticationError",
     "ClientError",
@@ -29,10 +43,12 @@ __all__ = [
     "Job",
     "JobError",
     "JobUpdate",
+    "Me",
     "MetricPoint",
     "Model",
     "NotFoundError",
     "Progress",
+    "Project",
     "RateLimitedError",
     "ServerError",
     "Step",

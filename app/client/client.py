@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import httpx2
 
+from app.client.administration import Administration
+from app.client.calls import PAGE_SIZE
 from app.client.download import OnProgress, download_artifact
 from app.client.errors import NotFoundError, UnreachableError
-from app.client.resources import ApiKey, Artifact, Event, File, Job, MetricPoint, Model, Resource, Step
+from app.client.resources import Artifact, Event, File, Job, MetricPoint, Model, Step
 from app.client.transport import Transport
 from fusion.spec import FusionSpec
 
 USER_AGENT = "fusion-client/1"
-PAGE_SIZE = 100
-ResourceT = TypeVar("ResourceT", bound=Resource)
 SpecLike = FusionSpec | Mapping[str, Any]
 
 
@@ -32,7 +32,7 @@ class JobUpdate:
     metrics: list[MetricPoint]
 
 
-class FusionClient:
+class FusionClient(Administration):
     """One service, one API key.
 
     Requests that may be sent twice are retried with growing pauses; refusals raise `ApiError` and its kin.
@@ -45,9 +45,19 @@ class FusionClient:
     """
 
     def __init__(
-        self, base_url: str, api_key: str | None = None, *, transport: httpx2.BaseTransport | None = None
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        project_id: str | None = None,
+        transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._transport = Transport(base_url, api_key=api_key, user_agent=USER_AGENT, transport=transport)
+        """`project_id`: for which project to act, where the key is an operator's."""
+        super().__init__(
+            Transport(
+                base_url, api_key=api_key, user_agent=USER_AGENT, project_id=project_id, transport=transport
+            )
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -203,19 +213,6 @@ class FusionClient:
         artifact = self.get_artifact(artifact_id)
         return download_artifact(self._transport, artifact, into, parallel=parallel, on_progress=on_progress)
 
-    # Administration
-
-    def create_key(self, *, name: str, scopes: list[str] | None = None) -> ApiKey:
-        """Create an API key; its `secret` is shown in this answer and never again."""
-        body = {"name": name} if scopes is None else {"name": name, "scopes": scopes}
-        return ApiKey.model_validate(self._transport.request("POST", "/v1/api_keys", json=body))
-
-    def list_keys(self) -> list[ApiKey]:
-        return self._list("/v1/api_keys", ApiKey)
-
-    def revoke_key(self, key_id: str) -> None:
-        self._transport.request("DELETE", f"/v1/api_keys/{key_id}")
-
     def spec_schema(self) -> dict[str, Any]:
         """JSON Schema of the spec as this service understands it."""
         schema: dict[str, Any] = self._transport.request("GET", "/v1/schemas/fusion-spec")
@@ -268,24 +265,6 @@ class FusionClient:
         return Job.model_validate(
             self._transport.request("POST", f"/v1/jobs/{job_id}/{action}", repeatable=action != "retry")
         )
-
-    def _list(
-        self,
-        path: str,
-        kind: type[ResourceT],
-        *,
-        params: Mapping[str, Any] | None = None,
-        at_most: int | None = None,
-    ) -> list[ResourceT]:
-        """All pages of a list."""
-        wanted: dict[str, Any] = {"limit": PAGE_SIZE, **(params or {})}
-        items: list[ResourceT] = []
-        while True:
-            page = self._transport.request("GET", path, params=wanted)
-            items += [kind.model_validate(item) for item in page["data"]]
-            if not page.get("has_more") or (at_most is not None and len(items) >= at_most):
-                return items[:at_most]
-            wanted["after"] = page["last_id"]
 
 
 def _as_json(spec: SpecLike) -> dict[str, Any]:

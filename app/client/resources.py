@@ -134,4 +134,19 @@ class ApiKey(Resource):
     name: str | None = None
     prefix: str | None = None
     scopes: list[str] = []
+    expires_at: int | None = None
+    last_used_at: int | None = None
+    replaced_by_id: str | None = None
     secret: str | None = None
+
+
+class Project(Resource):
+    id: str
+    name: str
+    created_at: int
+
+
+class Me(Resource):
+    key_id: str
+    scopes: list[str]
+    project: Project

@@ -32,12 +32,15 @@ class Transport:
         *,
         api_key: str | None,
         user_agent: str,
+        project_id: str | None = None,
         transport: httpx2.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         headers = {"user-agent": user_agent}
         if api_key is not None:
             headers["authorization"] = f"Bearer {_checked_key(api_key)}"
+        if project_id is not None:
+            headers["openai-project"] = project_id
         self.pause = pause
         self.http = httpx2.Client(
             base_url=base_url,

@@ -8,7 +8,7 @@ service itself: workers, housekeeper, authentication.
 
 from typing import Final
 
-from sqlalchemy import Engine, ForeignKey
+from sqlalchemy import Engine, ForeignKey, String
 from sqlalchemy.orm import (
     Mapped,
     ORMExecuteState,
@@ -25,6 +25,12 @@ class OfProject:
     """A table whose rows belong to projects."""
 
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+
+
+class IsProject:
+    """The table of projects itself, of which a project sees one row."""
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
 
 
 def of_project(engine: Engine, project_id: str) -> Engine:
@@ -44,7 +50,8 @@ def narrow_statement(state: ORMExecuteState) -> None:
     if project_id is None or state.is_insert:
         return
     state.statement = state.statement.options(
-        with_loader_criteria(OfProject, lambda table: table.project_id == project_id, include_aliases=True)
+        with_loader_criteria(OfProject, lambda table: table.project_id == project_id, include_aliases=True),
+        with_loader_criteria(IsProject, lambda table: table.id == project_id, include_aliases=True),
     )
 
 

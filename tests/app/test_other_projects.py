@@ -94,6 +94,22 @@ def test_no_list_holds_anything_of_another_project(app: FastAPI, ours: Tenant, t
             assert told.isdisjoint({theirs.project_id, *theirs.ids.values()}), f"{route} {parameters}"
 
 
+def test_only_an_operator_acts_for_another_project(app: FastAPI, ours: Tenant, theirs: Tenant) -> None:
+    document = app.openapi()
+    strangers = Tenant(
+        project_id=theirs.project_id,
+        headers={**ours.headers, "OpenAI-Project": theirs.project_id},
+        ids=theirs.ids,
+    )
+    for route in routes_of(app):
+        if route.path in OPEN_PATHS:
+            continue
+        answer = ask(app, document, route, PLAIN_VALUES | theirs.ids, strangers)
+
+        assert answer.status_code == 404, explain(route, "OpenAI-Project", answer)
+        assert route.method == "HEAD" or answer.json()["code"] == "project_not_found"
+
+
 def test_a_spec_that_names_something_of_another_project_is_refused(
     app: FastAPI, engine: Engine, ours: Tenant, theirs: Tenant
 ) -> None:

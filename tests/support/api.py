@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from app.accounts import service as accounts
+from app.accounts.projects import ensure_default_project
 from app.accounts.scopes import ALL_SCOPES, Scope
 from app.accounts.service import Principal
 from app.artifacts.kinds import ArtifactKind
@@ -107,7 +108,7 @@ def make_api(folder: Path, *, storage_url: str = "", **settings_fields: object) 
     engine = app.state.engine
     Base.metadata.create_all(engine)
     with transaction(engine) as session:
-        project = accounts.ensure_default_project(session)
+        project = ensure_default_project(session)
         key, text = accounts.create_key(
             session, project_id=project.id, name="admin", scopes=ALL_SCOPES, pepper=PEPPER
         )

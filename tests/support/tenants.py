@@ -55,6 +55,7 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
             "job_id": job_id,
             "key_id": key.id,
             "model_id": model_id,
+            "project_id": project.id,
             "step_id": step_id,
         },
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.accounts.service import ensure_default_project
+from app.accounts.projects import ensure_default_project
 from app.db.migrate import upgrade
 from app.db.models import Artifact, Event, Job, MetricPoint, Step
 from app.db.models import Worker as WorkerRow

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.accounts.service import ensure_default_project
+from app.accounts.projects import ensure_default_project
 from app.artifacts.kinds import ArtifactKind
 from app.db.models import Artifact, ArtifactFile, File, Model
 from app.db.session import transaction

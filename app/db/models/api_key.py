@@ -19,6 +19,9 @@ class ApiKey(OfProject, Base):
     """First characters of the secret, so that its owner recognises it in a list."""
     secret_hash: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[str]] = mapped_column(Json)
+    created_by: Mapped[str | None] = mapped_column(String(40))
+    replaced_by_id: Mapped[str | None] = mapped_column(String(40))
+    """The key that a rotation made to take its place."""
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
     expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)

@@ -6,11 +6,14 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, UtcTime, db_time, new_id
+from app.db.tenancy import IsProject
 
 
-class Project(Base):
+class Project(IsProject, Base):
     __tablename__ = "projects"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("proj"))
     name: Mapped[str] = mapped_column(String(200), unique=True)
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """Its keys have ended and its things are gone; what happened in it stays on record."""

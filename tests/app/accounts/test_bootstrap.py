@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 
 from app.accounts import service
 from app.accounts.bootstrap import ensure_admin_key, make_first_key
+from app.accounts.projects import ensure_default_project
 from app.accounts.scopes import Scope
 from app.db.base import Base, db_time
 from app.db.migrate import upgrade
@@ -68,7 +69,7 @@ def test_starting_twice_at_once_makes_one_project(tmp_path: Path) -> None:
 
     def start(_: int) -> str:
         with transaction(engine) as session:
-            return service.ensure_default_project(session).id
+            return ensure_default_project(session).id
 
     with ThreadPoolExecutor(4) as pool:
         ids = set(pool.map(start, range(8)))

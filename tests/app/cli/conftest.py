@@ -56,6 +56,8 @@ class Service:
     url: str = ""
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     requests: list[tuple[str, Any]] = field(default_factory=list)
+    projects: list[str | None] = field(default_factory=list)
+    """What the requests said in `OpenAI-Project`."""
 
     def gives(self, route: str, body: Any, *, status: int = 200) -> None:
         self.answers[route] = (status, body)
@@ -82,6 +84,7 @@ def service() -> Iterator[Service]:
             route = f"{self.command} {urlsplit(self.path).path}"
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             found.requests.append((route, body))
+            found.projects.append(self.headers.get("OpenAI-Project"))
             missing = (404, {"detail": f"nothing at {route}", "code": "not_found"})
             status, answer = found.answers.get(route, missing)
             if self.headers.get("Authorization") != "Bearer good":
@@ -114,7 +117,7 @@ def fusion(
     monkeypatch.chdir(tmp_path)
     # A test before may have started the service in this process, which sends every log to stderr.
     monkeypatch.setattr(logging.getLogger("httpx2"), "disabled", True)
-    for name in ("FUSION_URL", "FUSION_API_KEY", "FUSION_DATA_DIR"):
+    for name in ("FUSION_URL", "FUSION_API_KEY", "FUSION_DATA_DIR", "FUSION_PROJECT"):
         monkeypatch.delenv(name, raising=False)
 
     def run(*words: str) -> Ran:

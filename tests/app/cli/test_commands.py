@@ -150,11 +150,16 @@ def test_keys_are_made_listed_and_revoked(talking: Fusion, service: Service) -> 
     key = {"id": "key-1", "name": "ci", "prefix": "fus_1", "scopes": ["read", "write"]}
     service.gives("POST /v1/api_keys", {**key, "secret": "fus_1_secret"}, status=201)
     service.gives_list("GET /v1/api_keys", key)
+    service.gives("POST /v1/api_keys/key-1/rotate", {**key, "id": "key-2", "secret": "fus_2_secret"})
     service.gives("DELETE /v1/api_keys/key-1", {"deleted": True})
 
-    assert talking("key", "create", "ci", "--scope", "read").out == "fus_1_secret\n"
-    assert json.loads(service.requests[0][1]) == {"name": "ci", "scopes": ["read"]}
+    made = talking("key", "create", "ci", "--scope", "read", "--expires-in-days", "2")
+    assert made.out == "fus_1_secret\n"
+    wanted = {"name": "ci", "scopes": ["read"], "expires_in_seconds": 172_800}
+    assert json.loads(service.requests[0][1]) == wanted
     assert "key-1\tci\tfus_1\tread,write" in talking("key", "list").out
+    assert talking("key", "rotate", "key-1", "--overlap-hours", "2").out == "fus_2_secret\n"
+    assert json.loads(service.requests[-1][1]) == {"overlap_seconds": 7200}
     assert talking("key", "revoke", "key-1").code == 0
 
 

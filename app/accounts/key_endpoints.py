@@ -1,10 +1,10 @@
-"""`/v1/api_keys`: keys of the caller's project, for callers with the scope `admin`."""
+"""`/v1/api_keys`: the keys of the caller's project."""
 
 from fastapi import APIRouter, Request, status
 
 from app.accounts import repository, service
 from app.accounts.dependencies import CurrentPrincipal, pepper_of
-from app.accounts.schemas import ApiKeyObject, CreateApiKey, CreatedApiKey, DeletedApiKey, expiry
+from app.accounts.schemas import ApiKeyObject, CreateApiKey, CreatedApiKey, DeletedApiKey, RotateApiKey
 from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import ApiKey
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
@@ -20,15 +20,14 @@ def create_api_key(
     principal: CurrentPrincipal, request: Request, session: WriteSession, wanted: CreateApiKey
 ) -> CreatedApiKey:
     """Make a key. Its secret is in this answer and nowhere else."""
-    key, text = service.create_key(
+    key, text = service.grant_key(
         session,
-        project_id=principal.project_id,
+        principal=principal,
         name=wanted.name,
         scopes=wanted.scopes,
         pepper=pepper_of(request),
-        expires_at=expiry(wanted.expires_in_seconds),
+        expires_in_seconds=wanted.expires_in_seconds,
     )
-    session.refresh(key)
     return CreatedApiKey(**ApiKeyObject.of(key).model_dump(), secret=text)
 
 
@@ -45,6 +44,25 @@ def list_api_keys(principal: CurrentPrincipal, session: ReadSession, page: Pagin
 def get_api_key(principal: CurrentPrincipal, session: ReadSession, key_id: str) -> ApiKeyObject:
     """One key."""
     return ApiKeyObject.of(service.get_key(session, project_id=principal.project_id, key_id=key_id))
+
+
+@router.post(
+    "/{key_id}/rotate",
+    status_code=status.HTTP_201_CREATED,
+    responses=problem_responses(NotFound, Conflict, Unprocessable),
+)
+def rotate_api_key(
+    principal: CurrentPrincipal, request: Request, session: WriteSession, key_id: str, wanted: RotateApiKey
+) -> CreatedApiKey:
+    """Make a key that takes the place of this one. Both work until the overlap is over."""
+    key, text = service.rotate_key(
+        session,
+        principal=principal,
+        key_id=key_id,
+        overlap_seconds=wanted.overlap_seconds,
+        pepper=pepper_of(request),
+    )
+    return CreatedApiKey(**ApiKeyObject.of(key).model_dump(), secret=text)
 
 
 @router.delete("/{key_id}", responses=problem_responses(NotFound, Conflict))

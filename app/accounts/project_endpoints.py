@@ -1,0 +1,62 @@
+"""`/v1/projects` and `/v1/me`: the tenants, and which one the caller is.
+
+An operator sees and changes every project; anyone else sees their own.
+"""
+
+from fastapi import APIRouter, status
+
+from app.accounts import projects, repository
+from app.accounts.dependencies import CurrentPrincipal, ReadProjects, WriteProjects
+from app.accounts.schemas import DeletedProject, Me, NameProject, ProjectObject
+from app.db.dependencies import ReadSession
+from app.db.models import Project
+from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
+from app.lists import ListOf, Paging, list_of, page_of_rows
+
+router = APIRouter(tags=["Projects"], responses=problem_responses(Unauthorized, Forbidden))
+
+
+@router.get("/v1/me")
+def get_me(principal: CurrentPrincipal, session: ReadSession) -> Me:
+    """The key that asks, and the project whose things it sees."""
+    return Me(
+        key_id=principal.key_id,
+        scopes=sorted(principal.scopes),
+        project=ProjectObject.of(projects.get_project(session, principal.project_id)),
+    )
+
+
+@router.post(
+    "/v1/projects",
+    status_code=status.HTTP_201_CREATED,
+    responses=problem_responses(Conflict, Unprocessable),
+)
+def create_project(session: WriteProjects, wanted: NameProject) -> ProjectObject:
+    """Make a project. An operator makes its first key by naming it in the header `OpenAI-Project`."""
+    return ProjectObject.of(projects.create_project(session, name=wanted.name))
+
+
+@router.get("/v1/projects")
+def list_projects(session: ReadProjects, page: Paging) -> ListOf[ProjectObject]:
+    """Every project for an operator, their own for anyone else."""
+    found, has_more = page_of_rows(session, repository.live_projects(), id_column=Project.id, page=page)
+    return ListOf[ProjectObject](**list_of([ProjectObject.of(item) for item in found], has_more=has_more))
+
+
+@router.get("/v1/projects/{project_id}", responses=problem_responses(NotFound))
+def get_project(session: ReadProjects, project_id: str) -> ProjectObject:
+    """One project."""
+    return ProjectObject.of(projects.get_project(session, project_id))
+
+
+@router.patch("/v1/projects/{project_id}", responses=problem_responses(NotFound, Conflict, Unprocessable))
+def rename_project(session: WriteProjects, project_id: str, wanted: NameProject) -> ProjectObject:
+    """Give a project another name."""
+    return ProjectObject.of(projects.rename_project(session, project_id, name=wanted.name))
+
+
+@router.delete("/v1/projects/{project_id}", responses=problem_responses(NotFound, Conflict))
+def delete_project(principal: CurrentPrincipal, session: WriteProjects, project_id: str) -> DeletedProject:
+    """End a project whose jobs have ended. Its keys stop and its stored things go; its history stays."""
+    projects.delete_project(session, project_id, own_project_id=principal.project_id)
+    return DeletedProject(id=project_id)

@@ -1,0 +1,91 @@
+"""`fusion project`: the tenants of a service, for its operators. `FUSION_PROJECT` acts for one of them."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
+from app.cli.output import print_json, print_line, print_table, show_time
+
+project_app = typer.Typer(
+    help="Create, list, rename and delete projects.", no_args_is_help=True, rich_markup_mode=None
+)
+
+ProjectId = Annotated[str, typer.Argument(help="Id of the project.", show_default=False)]
+ProjectName = Annotated[str, typer.Argument(help="No two projects have the same.", show_default=False)]
+
+
+@project_app.command()
+def create(
+    name: ProjectName,
+    *,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a project. Its first key: `FUSION_PROJECT=<id> fusion key create NAME --scope admin`."""
+    with connect(url, api_key, data_dir) as client:
+        project = client.create_project(name=name)
+    if as_json:
+        print_json(project.to_json())
+        return
+    print_line(project.id)
+
+
+@project_app.command("list")
+def list_projects(
+    *,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """List the projects that the key sees: all of them for an operator."""
+    with connect(url, api_key, data_dir) as client:
+        projects = client.list_projects()
+    if as_json:
+        print_json([project.to_json() for project in projects])
+        return
+    rows = [(project.id, project.name, show_time(project.created_at)) for project in projects]
+    print_table(("id", "name", "created"), rows)
+
+
+@project_app.command()
+def rename(
+    project_id: ProjectId,
+    name: ProjectName,
+    *,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a project another name."""
+    with connect(url, api_key, data_dir) as client:
+        project = client.rename_project(project_id, name=name)
+    if as_json:
+        print_json(project.to_json())
+        return
+    print_line(f"{project.id} is called {project.name}")
+
+
+@project_app.command()
+def delete(
+    project_id: ProjectId,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """End a project whose jobs have ended: its keys stop, and its files, models and artifacts go for good."""
+    if not yes:
+        typer.confirm(f"delete {project_id} with everything that is stored in it?", abort=True, err=True)
+    with connect(url, api_key, data_dir) as client:
+        client.delete_project(project_id)
+    if as_json:
+        print_json({"id": project_id, "deleted": True})
+        return
+    print_line(f"{project_id} is deleted")
