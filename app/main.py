@@ -14,7 +14,7 @@ from app.accounts import key_endpoints, project_endpoints
 from app.accounts.dependencies import require_principal
 from app.accounts.secret_files import load_pepper
 from app.artifacts import endpoints as artifact_endpoints
-from app.catalog import file_endpoints, model_endpoints
+from app.catalog import file_endpoints, model_endpoints, upload_endpoints
 from app.db.session import create_engine
 from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
 from app.jobs import action_endpoints as job_action_endpoints
@@ -32,6 +32,7 @@ _GUARDED_ROUTERS = (
     job_endpoints.router,
     job_action_endpoints.router,
     file_endpoints.router,
+    upload_endpoints.router,
     model_endpoints.router,
     artifact_endpoints.router,
     key_endpoints.router,

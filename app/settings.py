@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     max_checked_at_upload_bytes: Annotated[int, Field(ge=0)] = 4_000_000
     """Files with up to so much text are checked before their upload is answered, others soon afterwards."""
 
+    max_part_bytes: Annotated[int, Field(ge=1)] = 64 << 20
+    """Largest part of an upload in parts."""
+    upload_kept_seconds: Annotated[float, Field(gt=0)] = 86_400
+    """How long an unfinished upload in parts waits for its next part."""
+
     lease_seconds: Annotated[int, Field(ge=1)] = 60
     """A worker that is silent for longer has lost its step."""
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 15

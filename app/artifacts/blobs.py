@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, union
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.artifacts.manifest import ManifestFile
-from app.db.models import Artifact, ArtifactFile, File, Project
+from app.db.models import Artifact, ArtifactFile, File, Project, UploadPart
 from app.db.session import read_only, transaction
 from app.storage.store import ObjectMissing, ObjectStore, blob_key
 from fusion.failpoints import failpoint
@@ -23,6 +23,7 @@ ResultT = TypeVar("ResultT")
 REFERENCES: Final[tuple[tuple[InstrumentedAttribute[str], InstrumentedAttribute[str]], ...]] = (
     (File.project_id, File.sha256),
     (ArtifactFile.project_id, ArtifactFile.sha256),
+    (UploadPart.project_id, UploadPart.sha256),
 )
 """Columns (project, digest) that refer to blobs: what none of them names is garbage."""
 _ROWS_AT_ONCE: Final = 500
@@ -47,7 +48,7 @@ def every_blob(engine: Engine) -> list[ReferencedBlob]:
     """Every blob that a row refers to, once."""
     found: dict[tuple[str, str], ReferencedBlob] = {}
 
-    def add(row: File | ArtifactFile, owner: str) -> None:
+    def add(row: File | ArtifactFile | UploadPart, owner: str) -> None:
         found[row.project_id, row.sha256] = ReferencedBlob(
             project_id=row.project_id, sha256=row.sha256, num_bytes=row.num_bytes, owner=owner
         )
@@ -55,6 +56,8 @@ def every_blob(engine: Engine) -> list[ReferencedBlob]:
     with read_only(engine) as session:
         for file in session.scalars(select(File).execution_options(yield_per=_ROWS_AT_ONCE)):
             add(file, f"file {file.id}")
+        for part in session.scalars(select(UploadPart).execution_options(yield_per=_ROWS_AT_ONCE)):
+            add(part, f"part {part.id} of {part.upload_id}")
         query = select(ArtifactFile, Artifact.kind).join(Artifact, Artifact.id == ArtifactFile.artifact_id)
         for row, kind in session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)):
             add(row, f"{kind} {row.artifact_id}, {row.path}")

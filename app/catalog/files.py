@@ -55,19 +55,34 @@ def store_file(
 
     Up to `max_checked_bytes` of text are checked at once; `FileChecker` takes care of what is longer.
     """
-    finding = _check_now(received, wanted=wanted, max_checked_bytes=max_checked_bytes)
-    described = ManifestFile(path=wanted.filename, size=received.size, sha256=received.sha256)
-
-    def store_bytes() -> ManifestFile:
-        key = blob_key(project_id=principal.project_id, sha256=received.sha256)
-        store.put_file(key, received.path, sha256=received.sha256)
-        return described
+    finding = check_now(received, wanted=wanted, max_checked_bytes=max_checked_bytes)
 
     def record(session: Session, stored: ManifestFile) -> Arrival:
         require_blobs(session, store, [stored], project_id=principal.project_id)
         return record_file(session, stored, wanted=wanted, principal=principal, finding=finding)
 
-    return store_and_record(engine, store_bytes, record)
+    project_id = principal.project_id
+    return store_and_record(engine, lambda: store_received(store, received, project_id=project_id), record)
+
+
+def store_received(store: ObjectStore, received: ReceivedFile, *, project_id: str) -> ManifestFile:
+    """Store what arrived under its digest."""
+    key = blob_key(project_id=project_id, sha256=received.sha256)
+    store.put_file(key, received.path, sha256=received.sha256)
+    return ManifestFile(path=received.path.name, size=received.size, sha256=received.sha256)
+
+
+def check_now(received: ReceivedFile, *, wanted: Wanted, max_checked_bytes: int) -> Finding | None:
+    """What is in a file; None where it would take too long to wait for."""
+    try:
+        return check_uploaded_file(
+            ByteSource.on_disk(received.path),
+            filename=wanted.filename,
+            purpose=wanted.purpose,
+            max_text_bytes=max_checked_bytes,
+        )
+    except CheckTooLong:
+        return None
 
 
 def record_file(
@@ -141,16 +156,3 @@ def fetch_file(engine: Engine, store: ObjectStore, file_id: str, *, project_id: 
     path = into / file.filename
     store.get_file(blob_key(project_id=project_id, sha256=file.sha256), path, sha256=file.sha256)
     return path
-
-
-def _check_now(received: ReceivedFile, *, wanted: Wanted, max_checked_bytes: int) -> Finding | None:
-    """None where it would take too long to wait for."""
-    try:
-        return check_uploaded_file(
-            ByteSource.on_disk(received.path),
-            filename=wanted.filename,
-            purpose=wanted.purpose,
-            max_text_bytes=max_checked_bytes,
-        )
-    except CheckTooLong:
-        return None

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from app.accounts.secret_files import write_secret
 from app.artifacts import repository
 from app.artifacts.blobs import ReferencedBlob, every_blob, referenced_digests
-from app.db.models import ArtifactFile, File
+from app.db.models import ArtifactFile, File, UploadPart
 from app.db.session import create_engine, read_only, transaction
 from app.settings import Settings
 from app.storage.digests import FileDamaged
@@ -137,4 +137,7 @@ def _forget(engine: Engine, blob: ReferencedBlob) -> None:
     with transaction(engine) as session:
         artifact_ids = list(session.scalars(select(ArtifactFile.artifact_id).where(*of_blob).distinct()))
         repository.remove_artifacts(session, artifact_ids)
-        session.execute(delete(File).where(File.project_id == blob.project_id, File.sha256 == blob.sha256))
+        for table in (File, UploadPart):
+            session.execute(
+                delete(table).where(table.project_id == blob.project_id, table.sha256 == blob.sha256)
+            )

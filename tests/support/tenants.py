@@ -42,6 +42,8 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
     headers = {"Authorization": f"Bearer {text}"}
     client = TestClient(app, headers=headers)
     file_id = client.post("/v1/files?filename=a.txt", content=f"text of {name}".encode()).json()["id"]
+    announced = {"filename": "b.txt", "bytes": 100}
+    upload_id = client.post("/v1/uploads", json=announced).json()["id"]
     job_id = client.post("/v1/jobs", json=given.spec_data(name=name)).json()["id"]
     step_id, artifact_id = _run(app, engine, folder / name)
     with read_only(engine) as session:
@@ -57,6 +59,7 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
             "model_id": model_id,
             "project_id": project.id,
             "step_id": step_id,
+            "upload_id": upload_id,
         },
     )
 

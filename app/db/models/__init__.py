@@ -14,6 +14,8 @@ from app.db.models.outbox_message import OutboxMessage
 from app.db.models.project import Project
 from app.db.models.step import Step
 from app.db.models.step_need import StepNeed
+from app.db.models.upload import Upload
+from app.db.models.upload_part import UploadPart
 from app.db.models.worker import Worker
 
 __all__ = [
@@ -31,5 +33,7 @@ __all__ = [
     "Project",
     "Step",
     "StepNeed",
+    "Upload",
+    "UploadPart",
     "Worker",
 ]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,18 @@ from app.settings import Settings
 from app.storage.store import ObjectStore, blob_key
 
 RECORD = b'{"text": "hello"}\n'
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """SQLite, except for tests `on_both` databases."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("postgres_database")
+    return url
+
+
+on_both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
@@ -42,6 +55,7 @@ def read(client: TestClient, file: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+@on_both
 def test_a_large_file_is_uploaded_first_and_checked_then(
     client: TestClient, engine: Engine, store: ObjectStore
 ) -> None:
@@ -62,6 +76,7 @@ def test_a_large_file_is_uploaded_first_and_checked_then(
     assert FileChecker(engine, store).run_once() == 0
 
 
+@on_both
 def test_a_file_that_somebody_checks_is_left_to_them_for_a_while(
     client: TestClient, engine: Engine, store: ObjectStore
 ) -> None:
