@@ -63,8 +63,13 @@ def _unreachable(label: str, error: Exception) -> InfrastructureError:
     )
 
 
-def _retry_after_seconds(error: Exception) -> float | None:
+def _retry_after_seconds(error: BaseException | None) -> float | None:
     """What the hub said with a 429 or 503, in seconds; a date is left to our own back-off."""
-    response = getattr(error, "response", None)
-    text = "" if response is None else response.headers.get("Retry-After", "")
-    return float(text) if text.strip().isdecimal() else None
+    while error is not None:
+        response = getattr(error, "response", None)
+        text = "" if response is None else response.headers.get("Retry-After", "")
+        if text.strip().isdecimal():
+            return float(text)
+        # What the hub answered is behind "not in the cache either".
+        error = error.__cause__
+    return None
