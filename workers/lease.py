@@ -42,6 +42,8 @@ class Lease:
         self._max_offline_seconds = max_offline_seconds
         self._pause_seconds = min(heartbeat_seconds, LISTEN_SECONDS)
         self._instruction = Instruction.CONTINUE
+        self._heard = threading.Condition()
+        self._asked_at = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease-{step.step_id}", daemon=True)
 
@@ -62,12 +64,25 @@ class Lease:
 
     def lose(self) -> None:
         """Another write of this attempt was refused: somebody else owns the step now."""
-        self._instruction = Instruction.LOST
-        self._stop.set()
+        with self._heard:
+            self._instruction = Instruction.LOST
+            self._stop.set()
+            self._heard.notify_all()
+
+    def wait_for_database(self) -> bool:
+        """Wait until a heartbeat that is yet to be sent is answered; False when the lease is lost before."""
+        began = time.monotonic()
+        with self._heard:
+            while self._asked_at < began and self._instruction is not Instruction.LOST:
+                if not self._thread.is_alive():
+                    return False
+                self._heard.wait(timeout=LISTEN_SECONDS)
+            return self._instruction is not Instruction.LOST
 
     def _run(self) -> None:
         answered_at = time.monotonic()
         while not self._stop.wait(self._pause_seconds):
+            asked_at = time.monotonic()
             try:
                 heard = in_transaction(
                     self._engine,
@@ -83,7 +98,13 @@ class Lease:
                 continue
             failpoint("lease.renewed")
             answered_at = time.monotonic()
-            if self._instruction is not Instruction.LOST:
-                self._instruction = heard
+            self._hear(heard, asked_at=asked_at)
             if heard is Instruction.LOST:
                 return
+
+    def _hear(self, instruction: Instruction, *, asked_at: float) -> None:
+        with self._heard:
+            if self._instruction is not Instruction.LOST:
+                self._instruction = instruction
+            self._asked_at = asked_at
+            self._heard.notify_all()

@@ -5,6 +5,7 @@ Uploads happen in a thread of their own: a large checkpoint must not delay a can
 
 import queue
 import threading
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,9 @@ from app.logs import get_logger
 from app.storage.store import ObjectStore
 from fusion.errors import FusionError
 from fusion.failpoints import failpoint
+from workers.lease import Lease
+from workers.progress import LeaseLostError
+from workers.settling import patiently
 
 KEPT_TRAINING_CHECKPOINTS = 2
 
@@ -34,10 +38,13 @@ log = get_logger(__name__)
 class PartPublisher:
     """Publishes parts in the order they were finished, while its `with` block runs."""
 
-    def __init__(self, engine: Engine, store: ObjectStore, step: ClaimedStep, *, out: Path) -> None:
+    def __init__(
+        self, engine: Engine, store: ObjectStore, step: ClaimedStep, *, lease: Lease, out: Path
+    ) -> None:
         self._engine = engine
         self._store = store
         self._step = step
+        self._lease = lease
         self._out = out
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"parts-{step.step_id}", daemon=True)
@@ -50,13 +57,13 @@ class PartPublisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the parts that are finished: an attempt that ends must not lose them."""
+        """Wait for the parts that are finished, through outages of the database: none must be lost."""
         self._waiting.put(None)
         self._thread.join()
 
     @property
     def is_lost(self) -> bool:
-        """Whether a part was refused because the step belongs to somebody else."""
+        """Whether a part was not kept because the step belongs, or may belong, to somebody else."""
         return self._lost.is_set()
 
     def publish(self, path: str) -> None:
@@ -68,7 +75,9 @@ class PartPublisher:
             if self._lost.is_set():
                 continue
             try:
-                self._publish_now(path)
+                patiently(partial(self._publish_now, path), lease=self._lease)
+            except LeaseLostError:
+                self._lost.set()
             except (FusionError, SQLAlchemyError, OSError) as error:
                 # A part saves work, it is never needed: the stage may also have removed it in the meantime.
                 log.warning("part_not_kept", step_id=self._step.step_id, path=path, error=str(error))

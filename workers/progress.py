@@ -77,16 +77,22 @@ class ProgressRecorder:
             return
         self._flushed_at = time.monotonic()
         try:
-            held = self._write()
+            self.write()
         except SQLAlchemyError as error:
             log.warning("progress_not_written", error=str(error), **self._fence)
-            return
-        if not held:
+
+    def write(self) -> None:
+        """Write what waits. Safe to repeat.
+
+        Raises:
+            LeaseLostError: the attempt is no longer the step's.
+            SQLAlchemyError: the database is away, or refuses.
+        """
+        if not self._in_one_transaction():
             raise LeaseLostError
         self._progress, self._points, self._notes = None, [], []
 
-    def _write(self) -> bool:
-        """One transaction for all of it."""
+    def _in_one_transaction(self) -> bool:
         with transaction(self._engine) as session:
             held = True
             # Points and notes lock the job before the step, as everybody does; so progress comes last.

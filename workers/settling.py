@@ -6,7 +6,7 @@ its outcome is written in the same transaction as everything else.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -21,8 +21,12 @@ from workers.progress import LeaseLostError
 from workers.worker import Worker
 
 RETRY_SECONDS = 2.0
+MAX_REFUSALS = 10
+"""How often a write may fail although the database answered in between: an outage can flicker."""
 UNREACHABLE = (OperationalError, InterfaceError)
 """The database is away, or refuses for now (a deadlock, a full disk). Its other refusals are for good."""
+
+ResultT = TypeVar("ResultT")
 
 log = get_logger(__name__)
 
@@ -99,6 +103,23 @@ def end_once(
                 raise LeaseLostError from error
             log.warning("database_unreachable", error=str(error))
             time.sleep(RETRY_SECONDS)
+
+
+def patiently(write: Callable[[], ResultT], *, lease: Lease) -> ResultT:
+    """Do a write of a running attempt that may be repeated, again after every outage of the database.
+
+    Raises:
+        LeaseLostError: the database stayed away until the lease was gone.
+        DBAPIError: the database answers heartbeats, and refuses this write all the same.
+    """
+    for _ in range(MAX_REFUSALS):
+        try:
+            return write()
+        except UNREACHABLE as error:
+            log.warning("database_unreachable", error=str(error))
+            if not lease.wait_for_database():
+                raise LeaseLostError from error
+    return write()
 
 
 def _ended_as(worker: Worker, step: ClaimedStep, outcome: AttemptOutcome) -> bool:

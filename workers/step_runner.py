@@ -26,7 +26,7 @@ from workers.child_process import started
 from workers.lease import Lease
 from workers.parts import PartPublisher, origin_of, publish_for
 from workers.progress import LeaseLostError, ProgressRecorder
-from workers.settling import UNREACHABLE, claim, conclude, end_once
+from workers.settling import UNREACHABLE, claim, conclude, end_once, patiently
 from workers.stage_request import prepare_request
 from workers.supervision import Failed, Lost, Outcome, Patience, Stop, Stopped, Succeeded, supervise
 from workers.worker import Worker
@@ -78,7 +78,7 @@ def _run_in_workspace(worker: Worker, step: ClaimedStep, *, lease: Lease) -> Non
     try:
         with reserve(worker.workspaces, step_id=step.step_id, attempt=step.attempt) as workspace:
             outcome = _attempt(worker, step, workspace, lease=lease)
-            _keep_log(worker, step, workspace, outcome=outcome)
+            _keep_log(worker, step, workspace, lease=lease, outcome=outcome)
             _settle(worker, step, workspace, lease=lease, outcome=outcome)
     except LeaseLostError:
         raise
@@ -122,7 +122,7 @@ def _as_fusion_error(error: Exception) -> FusionError:
 
 def _run_stage(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease) -> Outcome:
     with (
-        PartPublisher(worker.engine, worker.store, step, out=workspace.out) as parts,
+        PartPublisher(worker.engine, worker.store, step, lease=lease, out=workspace.out) as parts,
         started(worker.stage_command, request=workspace.request, log=workspace.log) as child,
     ):
         failpoint("child.started")
@@ -140,8 +140,16 @@ def _run_stage(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease
         if step.stage == "extract":
             keep_within_limit(worker)
         if not (isinstance(outcome, Stopped) and outcome.stop is Stop.LOST):
-            recorder.flush(now=True)
+            _write_rest(recorder, lease=lease)
         return outcome
+
+
+def _write_rest(recorder: ProgressRecorder, *, lease: Lease) -> None:
+    """What the stage said last, also after an outage."""
+    try:
+        patiently(recorder.write, lease=lease)
+    except DBAPIError as error:
+        log.warning("progress_not_written", error=str(error))
 
 
 def _wanted(worker: Worker, lease: Lease) -> Stop | None:
@@ -152,14 +160,20 @@ def _wanted(worker: Worker, lease: Lease) -> Stop | None:
     return Stop.DRAIN if worker.drain.is_set() else None
 
 
-def _keep_log(worker: Worker, step: ClaimedStep, workspace: Workspace, *, outcome: Outcome) -> None:
+def _keep_log(
+    worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease, outcome: Outcome
+) -> None:
     """Store the attempt's log, while the attempt may still write."""
     if not workspace.log.is_file() or (isinstance(outcome, Stopped) and outcome.stop is Stop.LOST):
         return
-    role = f"{step.name}.attempt-{step.attempt}"
+    folder, role = workspace.log_folder, f"{step.name}.attempt-{step.attempt}"
+
+    def publish() -> str | None:
+        return publish_for(worker.engine, worker.store, step, folder, kind=ArtifactKind.LOG, role=role)
+
     try:
-        write_manifest(workspace.log_folder, kind="log", files=[workspace.log.name])
-        publish_for(worker.engine, worker.store, step, workspace.log_folder, kind=ArtifactKind.LOG, role=role)
+        write_manifest(folder, kind="log", files=[workspace.log.name])
+        patiently(publish, lease=lease)
     except (FusionError, DBAPIError, OSError) as error:
         log.warning("log_not_kept", error=str(error))
 

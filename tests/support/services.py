@@ -86,6 +86,21 @@ def drop_database(server_url: str, database_url: str) -> None:
 
 
 @contextmanager
+def out_of_reach(server_url: str, database_url: str) -> Iterator[None]:
+    """Break all connections of a database and let nobody in while the block runs."""
+    name = make_url(database_url).database
+    assert name is not None
+    _execute(server_url, "ALTER DATABASE {} WITH ALLOW_CONNECTIONS false", name)
+    try:
+        _execute(
+            server_url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        yield
+    finally:
+        _execute(server_url, "ALTER DATABASE {} WITH ALLOW_CONNECTIONS true", name)
+
+
+@contextmanager
 def private_postgres() -> Iterator[str]:
     """Start a PostgreSQL of our own on a free loopback port; it dies with this process."""
     binaries = _postgres_binaries()
@@ -227,11 +242,11 @@ def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
         process.wait(timeout=10)
 
 
-def _execute(server_url: str, statement: str, name: str) -> None:
+def _execute(server_url: str, statement: str, *names: str) -> None:
     """Run a statement that may not stand in a transaction."""
     plain = make_url(server_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def _postgres_binaries() -> Path:

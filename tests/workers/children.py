@@ -127,6 +127,15 @@ def _slow_talker(request: dict[str, Any], say: Any) -> int:
     return _work(request, say)
 
 
+def _works_when_told(request: dict[str, Any], say: Any) -> int:
+    """Waits for a file `go` beside its output, then does its work."""
+    say(type="note", message="family", details={"pids": [os.getpid()]})
+    while not Path(request["out_dir"]).with_name("go").exists():
+        say(type="progress", done=0, total=2, unit="windows", tokens=None)
+        time.sleep(0.1)
+    return _work(request, say)
+
+
 def _tells_halvings(request: dict[str, Any], say: Any) -> int:
     write_manifest(Path(request["out_dir"]), kind="thing")
     say(type="report", figures={"num_batch_halvings": request["num_batch_halvings"]})

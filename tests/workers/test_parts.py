@@ -1,5 +1,7 @@
 """Finished parts are kept while a step runs: all shards, and the last two checkpoints of a training."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from app.jobs import service as jobs
 from app.jobs.service import ClaimedStep
 from fusion.io.manifest import write_manifest
 from tests.workers.conftest import Workshop
+from workers.lease import Lease
 from workers.parts import PartPublisher
 
 
@@ -29,10 +32,28 @@ def make_part(out: Path, name: str) -> str:
     return name
 
 
+@contextmanager
+def publisher(
+    workshop: Workshop, step: ClaimedStep, out: Path, *, max_offline_seconds: float = 60
+) -> Iterator[PartPublisher]:
+    """A publisher whose lease is renewed ten times a second."""
+    worker = workshop.worker
+    with (
+        Lease(
+            worker.engine,
+            step,
+            lease_seconds=60,
+            heartbeat_seconds=0.1,
+            max_offline_seconds=max_offline_seconds,
+        ) as lease,
+        PartPublisher(worker.engine, worker.store, step, lease=lease, out=out) as parts,
+    ):
+        yield parts
+
+
 def publish(workshop: Workshop, step: ClaimedStep, out: Path, *, num_parts: int) -> list[str]:
     """Publish parts one after the other; the roles that are kept."""
-    worker = workshop.worker
-    with PartPublisher(worker.engine, worker.store, step, out=out) as parts:
+    with publisher(workshop, step, out) as parts:
         for number in range(num_parts):
             parts.publish(make_part(out, f"step-{number:08d}"))
     return sorted(part.role for part in workshop.artifacts(step.job_id, "checkpoint"))
@@ -56,8 +77,7 @@ def test_the_last_two_checkpoints_of_a_training_are_kept(
 
 
 def test_a_part_that_vanished_is_passed_over(workshop: Workshop, step: ClaimedStep, tmp_path: Path) -> None:
-    worker = workshop.worker
-    with PartPublisher(worker.engine, worker.store, step, out=tmp_path) as parts:
+    with publisher(workshop, step, tmp_path) as parts:
         parts.publish("gone")
         parts.publish(make_part(tmp_path, "there"))
 
@@ -65,9 +85,7 @@ def test_a_part_that_vanished_is_passed_over(workshop: Workshop, step: ClaimedSt
 
 
 def test_parts_of_a_stale_attempt_are_refused(workshop: Workshop, step: ClaimedStep, tmp_path: Path) -> None:
-    stale = replace(step, attempt=0)
-    worker = workshop.worker
-    with PartPublisher(worker.engine, worker.store, stale, out=tmp_path) as parts:
+    with publisher(workshop, replace(step, attempt=0), tmp_path) as parts:
         parts.publish(make_part(tmp_path, "one"))
 
     assert parts.is_lost
@@ -78,9 +96,8 @@ def test_parts_of_a_stale_attempt_are_refused(workshop: Workshop, step: ClaimedS
 def test_a_part_outside_the_output_folder_is_no_part(
     workshop: Workshop, step: ClaimedStep, tmp_path: Path, path: str
 ) -> None:
-    worker = workshop.worker
     with (
-        PartPublisher(worker.engine, worker.store, step, out=tmp_path) as parts,
+        publisher(workshop, step, tmp_path) as parts,
         pytest.raises(ValueError, match="relative"),
     ):
         parts.publish(path)
