@@ -74,7 +74,7 @@ def complete_upload(
         # Nobody may collect the parts while they are read.
         upload.expires_at = db_time(_ASSEMBLING_SECONDS)
     with _assembled(store, parts, folder=folder) as (received, md5):
-        _check_digests(received, md5, promise, announced=upload.sha256)
+        _check_digests(received, md5, promise, announced=upload.announced_digest)
         completed, digests = _store(
             engine,
             store,

@@ -34,7 +34,7 @@ def select_uploads(*, project_id: str, status: str | None, sha256: str | None) -
     )
     if status is not None:
         statement = statement.where(Upload.status == status)
-    return statement if sha256 is None else statement.where(Upload.sha256 == sha256)
+    return statement if sha256 is None else statement.where(Upload.announced_digest == sha256)
 
 
 def parts_of(session: Session, upload_id: str) -> list[UploadPart]:

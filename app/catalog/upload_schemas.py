@@ -131,7 +131,7 @@ class UploadObject(BaseModel):
                 "purpose": upload.purpose,
                 "status": upload.status,
                 "mime_type": upload.mime_type,
-                "sha256": upload.sha256,
+                "sha256": upload.announced_digest,
                 "file_id": upload.file_id,
                 **more,
             }

@@ -63,7 +63,7 @@ def begin_upload(
         purpose=wanted.purpose,
         mime_type=mime_type,
         num_bytes=num_bytes,
-        sha256=sha256,
+        announced_digest=sha256,
         status=PENDING,
         file_expires_after_seconds=None if expires_after is None else expires_after.total_seconds(),
         created_by=principal.key_id,

@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("purpose", sa.String(length=40), nullable=False),
         sa.Column("mime_type", sa.String(length=200), nullable=True),
         sa.Column("num_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=True),
+        sa.Column("announced_digest", sa.String(length=64), nullable=True),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("file_id", sa.String(length=40), nullable=True),
         sa.Column("file_expires_after_seconds", sa.Float(), nullable=True),

@@ -19,8 +19,8 @@ class Upload(OfProject, Base):
     mime_type: Mapped[str | None] = mapped_column(String(200))
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     """Size of the whole file, as announced."""
-    sha256: Mapped[str | None] = mapped_column(String(64))
-    """Digest of the whole file, if it was announced."""
+    announced_digest: Mapped[str | None] = mapped_column(String(64))
+    """What the digest of the whole file shall be, where its client said so."""
     status: Mapped[str] = mapped_column(String(20))
     """pending, completed, cancelled or expired."""
     file_id: Mapped[str | None] = mapped_column(String(40))
