@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from app.artifacts.manifest import ManifestFile
 from app.db.models import Artifact, ArtifactFile, File, Project, UploadPart
 from app.db.session import read_only, transaction
+from app.storage.asking import StoreSlow, sizes_of
 from app.storage.store import ObjectMissing, ObjectStore, blob_key
 from fusion.failpoints import failpoint
 
@@ -28,6 +29,8 @@ REFERENCES: Final[tuple[tuple[InstrumentedAttribute[str], InstrumentedAttribute[
 """Columns (project, digest) that refer to blobs: what none of them names is garbage."""
 _ROWS_AT_ONCE: Final = 500
 _QUICK_TRIES: Final = 2
+_STORE_SECONDS: Final = 10.0
+"""How long a transaction may wait for answers of the store."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,10 +75,10 @@ def store_and_record(
     """Put bytes, then record them in one transaction; both again when the bytes went away in between.
 
     Bytes that were there already, and that nothing referred to any more, can be collected at that moment. The
-    last try stores once more while it keeps collectors out.
+    last try stores once more while it keeps collectors out: the only time that bytes move in a transaction.
 
     Args:
-        record: raises `ObjectMissing` (see `require_blobs`) before it writes anything.
+        record: raises what `require_blobs` raises before it writes anything.
     """
     for _ in range(_QUICK_TRIES):
         stored = store()
@@ -83,7 +86,7 @@ def store_and_record(
         try:
             with transaction(engine) as session:
                 return record(session, stored)
-        except ObjectMissing:
+        except (ObjectMissing, StoreSlow):
             continue
     stored = store()
     with transaction(engine) as session:
@@ -100,13 +103,21 @@ def require_blobs(
 ) -> None:
     """Check, before rows refer to them, that the blobs are stored; they stay until the transaction ends.
 
+    Those that a row refers to are not asked for: with collectors out they stay. The others are, side by side
+    and not for long, because whoever wants the locks of this transaction (a heartbeat, a cancel) waits.
+
     Raises:
         ObjectMissing: one was deleted since its upload; uploading again mends it.
+        StoreSlow: the store did not answer in time.
     """
     _keep_blobs(session, project_id)
-    for file in files:
-        key = blob_key(project_id=project_id, sha256=file.sha256)
-        if store.size(key) != file.size:
+    wanted = {file.sha256: file for file in files}
+    for digest in referenced_digests(session, wanted, project_id=project_id):
+        del wanted[digest]
+    keys = [blob_key(project_id=project_id, sha256=digest) for digest in wanted]
+    found = sizes_of(store, keys, within_seconds=_STORE_SECONDS)
+    for file, size in zip(wanted.values(), found, strict=True):
+        if size != file.size:
             raise ObjectMissing(
                 f"{file.path}: its bytes are not in the storage", code="storage_object_missing"
             )

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from app.artifacts.kinds import ArtifactKind
 from app.artifacts.service import Origin, fetch_artifact, publish_folder, record_artifact, store_folder
 from app.db.models import Artifact, ArtifactFile, Step
 from app.db.session import read_only, transaction
-from app.storage.store import ObjectMissing, blob_key
+from app.storage.asking import StoreSlow
+from app.storage.store import ObjectMissing, ObjectStore, blob_key
 from fusion.errors import InfrastructureError
 from fusion.io.manifest import verify_manifest, write_manifest
 from tests.support.api import Api, make_api
@@ -35,18 +38,18 @@ def _folder(path: Path, **contents: bytes) -> Path:
 def _publish(
     api: Api, step: Step, folder: Path, *, attempt: int = 1, role: str = "prepare", kind: str = "output"
 ) -> str | None:
-    return publish_folder(
-        api.engine,
-        api.store,
-        folder,
-        origin=Origin(
-            project_id=step.project_id,
-            job_id=step.job_id,
-            step_id=step.id,
-            attempt=attempt,
-            kind=ArtifactKind(kind),
-            role=role,
-        ),
+    origin = _origin(step, attempt=attempt, kind=kind, role=role)
+    return publish_folder(api.engine, api.store, folder, origin=origin)
+
+
+def _origin(step: Step, *, attempt: int = 1, kind: str = "output", role: str = "prepare") -> Origin:
+    return Origin(
+        project_id=step.project_id,
+        job_id=step.job_id,
+        step_id=step.id,
+        attempt=attempt,
+        kind=ArtifactKind(kind),
+        role=role,
     )
 
 
@@ -128,17 +131,47 @@ def test_rows_never_refer_to_bytes_that_are_gone(api: Api, tmp_path: Path) -> No
     step = api.running_step()
     stored = store_folder(api.store, _folder(tmp_path / "out", a=b"alpha"), project_id=step.project_id)
     api.store.delete(blob_key(project_id=step.project_id, sha256=stored.files[0].sha256))
-    origin = Origin(
-        project_id=step.project_id,
-        job_id=step.job_id,
-        step_id=step.id,
-        attempt=1,
-        kind=ArtifactKind.OUTPUT,
-        role="prepare",
-    )
 
     with pytest.raises(ObjectMissing), transaction(api.engine) as session:
-        record_artifact(session, api.store, stored, origin=origin)
+        record_artifact(session, api.store, stored, origin=_origin(step))
+
+    assert _num_artifacts(api) == 0
+
+
+def test_a_transaction_asks_the_store_only_for_what_no_row_refers_to(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = api.running_step()
+    _publish(api, step, _folder(tmp_path / "1", a=b"shared", b=b"too"), kind="checkpoint", role="one")
+    stored = store_folder(
+        api.store, _folder(tmp_path / "2", a=b"shared", b=b"too", c=b"new"), project_id=step.project_id
+    )
+    asked: list[str] = []
+
+    def sizes_of(store: ObjectStore, keys: Sequence[str], *, within_seconds: float) -> list[int | None]:
+        asked.extend(keys)
+        return [store.size(key) for key in keys]
+
+    monkeypatch.setattr("app.artifacts.blobs.sizes_of", sizes_of)
+    with transaction(api.engine) as session:
+        assert record_artifact(session, api.store, stored, origin=_origin(step))
+
+    new = {file.sha256 for file in stored.files if file.path in ("part/c", "manifest.json")}
+    assert sorted(asked) == sorted(blob_key(project_id=step.project_id, sha256=digest) for digest in new)
+
+
+def test_a_store_that_does_not_answer_ends_the_transaction(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = api.running_step()
+    stored = store_folder(api.store, _folder(tmp_path / "out", a=b"alpha"), project_id=step.project_id)
+    hanging = threading.Event()
+    monkeypatch.setattr("app.artifacts.blobs._STORE_SECONDS", 0.1)
+    monkeypatch.setattr(type(api.store), "size", lambda *_: hanging.wait())
+
+    with pytest.raises(StoreSlow), transaction(api.engine) as session:
+        record_artifact(session, api.store, stored, origin=_origin(step))
+    hanging.set()
 
     assert _num_artifacts(api) == 0
 
