@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from app.hints import HINT_OF_CODE
 from app.logs import current_request_id, get_logger
@@ -208,6 +209,12 @@ def problem_responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]
     }
 
 
+def problem_code_of(scope: Scope) -> str | None:
+    """Code of the problem that a request was answered with; None where nobody foresaw one."""
+    code: str | None = scope.get("state", {}).get("problem_code")
+    return code
+
+
 def problem_response(error: ApiError, *, instance: str) -> JSONResponse:
     """The answer to a request that ended in `error`."""
     problem = Problem(
@@ -246,7 +253,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return problem_response(error, instance=request.url.path)
+    return _answer(request, error)
 
 
 def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
@@ -259,7 +266,7 @@ def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
         else [FieldProblem(pointer=error.pointer, code=error.code, detail=error.message)]
     )
     refusal = Unprocessable(error.message, code=error.code, hint=error.hint, errors=fields)
-    return problem_response(refusal, instance=request.url.path)
+    return _answer(request, refusal)
 
 
 def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -267,16 +274,13 @@ def _answer_validation_error(request: Request, error: Exception) -> JSONResponse
     items = error.errors()
     if any(item["type"] == "json_invalid" for item in items):
         reason = items[0].get("ctx", {}).get("error", "not JSON")
-        return problem_response(
-            BadRequest(f"the body is not valid JSON: {reason}", code="json_invalid"),
-            instance=request.url.path,
-        )
+        return _answer(request, BadRequest(f"the body is not valid JSON: {reason}", code="json_invalid"))
     fields = [
         FieldProblem(pointer=_request_pointer(item["loc"]), code=item["type"], detail=item["msg"])
         for item in items
     ]
     detail = "; ".join(f"{field.pointer}: {field.detail}" for field in fields)
-    return problem_response(Unprocessable(detail, errors=fields), instance=request.url.path)
+    return _answer(request, Unprocessable(detail, errors=fields))
 
 
 def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -284,13 +288,18 @@ def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     error_class = _CLASS_OF_STATUS.get(error.status_code)
     if error_class is None:
         error_class = InternalServerError if error.status_code >= 500 else BadRequest
-    return problem_response(error_class(str(error.detail), headers=error.headers), instance=request.url.path)
+    return _answer(request, error_class(str(error.detail), headers=error.headers))
 
 
 def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
     log.error("database_unreachable", error=str(error))
     outage = Unavailable("the database does not answer; try again", code="database_unavailable")
-    return problem_response(outage, instance=request.url.path)
+    return _answer(request, outage)
+
+
+def _answer(request: Request, error: ApiError) -> JSONResponse:
+    request.state.problem_code = error.code
+    return problem_response(error, instance=request.url.path)
 
 
 def _request_pointer(location: Sequence[int | str]) -> str:

@@ -14,6 +14,8 @@ from app.accounts import key_endpoints, project_endpoints
 from app.accounts.dependencies import require_principal
 from app.accounts.secret_files import load_pepper
 from app.artifacts import endpoints as artifact_endpoints
+from app.audit import endpoints as audit_endpoints
+from app.audit.middleware import AuditMiddleware
 from app.catalog import file_endpoints, model_endpoints, upload_endpoints
 from app.db.session import create_engine
 from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
@@ -37,6 +39,7 @@ _GUARDED_ROUTERS = (
     artifact_endpoints.router,
     key_endpoints.router,
     project_endpoints.router,
+    audit_endpoints.router,
     operation_endpoints.router,
 )
 _SCHEMA_REF = "#/components/schemas/{model}"
@@ -54,6 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         middleware=[
             Middleware(RequestContextMiddleware),
+            Middleware(AuditMiddleware),
             # Not FastAPI's argument: that limiter stands outside of ours, and its refusal is not a problem.
             Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_request_bytes),
         ],

@@ -21,6 +21,7 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/webhook_endpoints": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
     "/v1/webhook_deliveries": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
     "/v1/api_keys": (Scope.ADMIN, Scope.ADMIN),
+    "/v1/audit_events": (Scope.ADMIN, Scope.ADMIN),
     "/v1/me": (ANY_KEY, Scope.OPERATOR),
     "/v1/projects": (ANY_KEY, Scope.OPERATOR),
     "/v1/capabilities": (ANY_KEY, Scope.OPERATOR),
@@ -28,12 +29,13 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/workers": (ANY_KEY, Scope.OPERATOR),
 }
 
+_CHECKS: Final = frozenset({("POST", "/v1/jobs/validate"), ("POST", "/v1/jobs/estimate")})
+"""Requests with a body that nevertheless only read: no change, and no word in the audit log."""
 _EXCEPTIONS: Final[Mapping[tuple[str, str], Scope | None]] = {
-    ("POST", "/v1/jobs/validate"): Scope.JOBS_READ,
-    ("POST", "/v1/jobs/estimate"): Scope.JOBS_READ,
+    **dict.fromkeys(_CHECKS, Scope.JOBS_READ),
     ("POST", "/v1/artifacts/{artifact_id}/download_url"): Scope.ARTIFACTS_READ,
 }
-"""Requests that read although their method says otherwise."""
+"""Requests for which the method says the wrong thing about the scope."""
 
 OPEN_PATHS: Final = frozenset(
     {
@@ -68,6 +70,6 @@ def needed_scope(method: str, path: str) -> Scope | None:
     )
 
 
-def changes_something(method: str, path: str) -> bool:
-    """Whether a request on the route is a change, by its method and the exceptions above."""
-    return method not in READING_METHODS and (method, path) not in _EXCEPTIONS
+def is_audited(method: str, path: str) -> bool:
+    """Whether a request on the route asks for a change, so that the audit log takes it down."""
+    return method not in READING_METHODS and (method, path) not in _CHECKS

@@ -10,10 +10,12 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.accounts import projects, repository, service
-from app.accounts.access import needed_scope
+from app.accounts.access import is_audited, needed_scope
 from app.accounts.scopes import Scope
 from app.accounts.service import Principal
-from app.db.dependencies import bind_project, engine_of, service_engine_of
+from app.audit.recording import AuditNote
+from app.db.dependencies import bind_project, engine_of, service_engine_of, take_note
+from app.db.notes import noted
 from app.db.session import in_transaction, read_only, transaction
 from app.errors import Forbidden, NotFound, Unauthorized
 
@@ -46,6 +48,10 @@ def require_principal(
         # After the answer: a request that only reads must not wait for the database's write lock.
         background.add_task(in_transaction, engine, repository.touch_key, found.principal.key_id)
     bind_project(request, principal.project_id)
+    if is_audited(request.method, request.scope["route"].path):
+        project = {"project_id": principal.project_id, "key_id": principal.key_id}
+        request.state.audit_note = AuditNote.of(request, engine=engine_of(request), **project)
+        take_note(request, request.state.audit_note)
     _require_scope(request, principal)
     return principal
 
@@ -67,7 +73,7 @@ def _reading_projects(request: Request, principal: CurrentPrincipal) -> Iterator
 
 def _writing_projects(request: Request, principal: CurrentPrincipal) -> Iterator[Session]:
     assert principal.may(Scope.OPERATOR), "app/accounts/access.py says who may change projects"
-    with transaction(service_engine_of(request)) as session:
+    with transaction(noted(service_engine_of(request), request.state.audit_note)) as session:
         yield session
 
 

@@ -12,7 +12,7 @@ from app.db.models import ApiKey, Job, Project
 from app.errors import Conflict, NotFound
 
 DEFAULT_PROJECT_NAME: Final = "default"
-KEPT_TABLES: Final = frozenset({"api_keys", "jobs", "steps", "attempts", "events"})
+KEPT_TABLES: Final = frozenset({"api_keys", "jobs", "steps", "attempts", "events", "audit_events"})
 """What stays on record of a deleted project: who did what. The rest goes, its bytes with the next garbage."""
 # Whether a job has ended is told by states that belong to app.jobs.
 _FINISHED: Final = ("succeeded", "failed", "cancelled")

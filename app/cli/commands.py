@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from app.cli.action_commands import cancel, clone, pause, priority, resume, retry
+from app.cli.audit_command import audit
 from app.cli.download_command import download
 from app.cli.engine_commands import cache, run, schema, validate
 from app.cli.job_commands import list_jobs, show, submit, watch
@@ -32,6 +33,7 @@ app.command()(backup)
 app.command()(doctor)
 app.add_typer(key_app, name="key")
 app.add_typer(project_app, name="project")
+app.command()(audit)
 app.command()(submit)
 app.command("list")(list_jobs)
 app.command()(show)

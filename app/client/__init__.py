@@ -16,6 +16,7 @@ from app.client.errors import (
 from app.client.resources import (
     ApiKey,
     Artifact,
+    AuditEvent,
     Event,
     File,
     Job,
@@ -32,6 +33,7 @@ __all__ = [
     "ApiError",
     "ApiKey",
     "Artifact",
+    "AuditEvent",
     "AuthenticationError",
     "ClientError",
     "ConflictError",

@@ -1,9 +1,9 @@
-"""Calls about who may do what: projects and keys."""
+"""Calls about who may do what, and who did: projects, keys, audit events."""
 
 from typing import Any
 
-from app.client.calls import Calls
-from app.client.resources import ApiKey, Me, Project
+from app.client.calls import PAGE_SIZE, Calls
+from app.client.resources import ApiKey, AuditEvent, Me, Project
 
 
 class Administration(Calls):
@@ -49,3 +49,17 @@ class Administration(Calls):
     def delete_project(self, project_id: str) -> None:
         """End a project whose jobs have ended: its keys stop and its stored things go."""
         self._transport.request("DELETE", f"/v1/projects/{project_id}")
+
+    def audit_events(
+        self,
+        *,
+        action: str | None = None,
+        object_id: str | None = None,
+        key_id: str | None = None,
+        outcome: str | None = None,
+        limit: int = 100,
+    ) -> list[AuditEvent]:
+        """Requests that asked for a change, the newest first."""
+        wanted = {"action": action, "object_id": object_id, "key_id": key_id, "outcome": outcome}
+        params = {**wanted, "limit": min(limit, PAGE_SIZE), "order": "desc"}
+        return self._list("/v1/audit_events", AuditEvent, params=params, at_most=limit)

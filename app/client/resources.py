@@ -150,3 +150,19 @@ class Me(Resource):
     key_id: str
     scopes: list[str]
     project: Project
+
+
+class AuditEvent(Resource):
+    """A request that asked for a change. `status` and `code` are those of a refusal or failure."""
+
+    id: str
+    created_at: int
+    key_id: str
+    address: str | None = None
+    request_id: str | None = None
+    action: str
+    object_id: str | None = None
+    created_id: str | None = None
+    outcome: str
+    status: int | None = None
+    code: str | None = None

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db import session as db_session
+from app.db.notes import Note, noted
 from app.db.tenancy import of_project
 from fusion.failpoints import failpoint
 
@@ -21,6 +22,11 @@ def service_engine_of(request: Request) -> Engine:
 def bind_project(request: Request, project_id: str) -> None:
     """Say whose rows the rest of the request may see. Called by whoever found out who is asking."""
     request.state.engine = of_project(service_engine_of(request), project_id)
+
+
+def take_note(request: Request, note: Note) -> None:
+    """Let the first transaction that the request commits take a note along."""
+    request.state.engine = noted(engine_of(request), note)
 
 
 def engine_of(request: Request) -> Engine:

@@ -10,6 +10,7 @@ from sqlalchemy import create_engine as create_sqlalchemy_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
+from app.db.notes import changes_something, note_of, notice_flush, notice_statement
 from app.db.tenancy import narrow_statement, refuse_foreign_rows
 
 P = ParamSpec("P")
@@ -52,13 +53,23 @@ class _Session(Session):
 
 event.listen(_Session, "do_orm_execute", narrow_statement)
 event.listen(_Session, "before_flush", refuse_foreign_rows)
+event.listen(_Session, "do_orm_execute", notice_statement)
+event.listen(_Session, "after_flush", notice_flush)
 
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Session]:
     """A session whose work is committed at the end of the block, or undone when the block raises."""
-    with _Session(engine, expire_on_commit=False, autoflush=True) as session, session.begin():
-        yield session
+    with _Session(engine, expire_on_commit=False, autoflush=True) as session:
+        note = note_of(session)
+        is_noted = False
+        with session.begin():
+            yield session
+            if note is not None and changes_something(session):
+                note.write(session)
+                is_noted = True
+        if note is not None and is_noted:
+            note.written()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, select
 from app.accounts.access import OPEN_PATHS, needed_scope
 from app.accounts.scopes import Scope
 from app.db.base import Base, new_id
+from app.db.models import AuditEvent
 from app.db.session import read_only
 from app.main import create_app
 from app.settings import Settings
@@ -54,7 +55,7 @@ def ours(app: FastAPI, engine: Engine, tmp_path: Path, theirs: Tenant) -> Tenant
 def test_an_id_of_another_project_is_like_one_that_was_never_given(
     app: FastAPI, engine: Engine, ours: Tenant, theirs: Tenant
 ) -> None:
-    document, before = app.openapi(), rows(engine)
+    document, before = app.openapi(), rows(engine, theirs)
     for route in routes_with_ids(app):
         for foreign in route_ids(route):
             values = {**PLAIN_VALUES, **ours.ids, foreign: theirs.ids[foreign]}
@@ -67,7 +68,7 @@ def test_an_id_of_another_project_is_like_one_that_was_never_given(
             assert without(answer, values[foreign]) == without(like_nobodys, nobodys[foreign]), (
                 f"{route} tells an id of another project ({foreign}) from one that does not exist"
             )
-    assert rows(engine) == before
+    assert rows(engine, theirs) == before
 
 
 def test_every_id_of_the_matrix_exists_for_its_owner(app: FastAPI, ours: Tenant, theirs: Tenant) -> None:
@@ -113,7 +114,7 @@ def test_only_an_operator_acts_for_another_project(app: FastAPI, ours: Tenant, t
 def test_a_spec_that_names_something_of_another_project_is_refused(
     app: FastAPI, engine: Engine, ours: Tenant, theirs: Tenant
 ) -> None:
-    before = rows(engine)
+    before = rows(engine, theirs)
     client = TestClient(app, headers=ours.headers)
     spec = client.get(f"/v1/jobs/{ours.ids['job_id']}").json()["spec"]
     named = [
@@ -128,7 +129,7 @@ def test_a_spec_that_names_something_of_another_project_is_refused(
                 (422, "file_not_found"),
                 (422, "model_not_found"),
             }, answer.text
-    assert rows(engine) == before
+    assert rows(engine, theirs) == before
 
 
 def test_an_idempotency_key_of_another_project_is_free(app: FastAPI, ours: Tenant, theirs: Tenant) -> None:
@@ -198,8 +199,10 @@ def ids_in(answer: Response) -> list[str]:
     return re.findall(r"[a-z]+-[0-9a-z]{26}", answer.text)
 
 
-def rows(engine: Engine) -> dict[str, list[str]]:
-    """Everything in the database."""
+def rows(engine: Engine, theirs: Tenant) -> dict[str, list[str]]:
+    """Everything in the database, but for what others than `theirs` were taken down for."""
+    queries = {name: select(table) for name, table in Base.metadata.tables.items()}
+    queries["audit_events"] = select(AuditEvent.__table__).where(AuditEvent.project_id == theirs.project_id)
     with read_only(engine) as session:
         return {
             name: sorted(
@@ -207,7 +210,7 @@ def rows(engine: Engine) -> dict[str, list[str]]:
                     {key: str(value) for key, value in row._mapping.items() if key not in WRITES_OF_ASKING},
                     sort_keys=True,
                 )
-                for row in session.execute(select(table))
+                for row in session.execute(query)
             )
-            for name, table in Base.metadata.tables.items()
+            for name, query in queries.items()
         }

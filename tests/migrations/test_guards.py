@@ -8,7 +8,7 @@ from sqlalchemy import Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from app.db.base import db_time, new_id
-from app.db.models import Artifact, Attempt, Event, Job, Project, Step
+from app.db.models import Artifact, Attempt, AuditEvent, Event, Job, Project, Step
 from app.db.session import read_only, transaction
 from app.jobs.lifecycle import MOVES, AttemptOutcome, JobStatus, StepStatus, is_allowed
 from tests.app.jobs import builders as given
@@ -110,12 +110,16 @@ def test_a_cancel_is_not_taken_back(engine: Engine) -> None:
 def test_history_is_only_appended_to(engine: Engine) -> None:
     job = given.submit_in_new_project(engine)
     step = given.claim(engine)
+    with transaction(engine) as session:
+        session.add(AuditEvent(project_id=job.project_id, key_id="key-x", action="x", outcome="done"))
     forgeries = [
         update(Event).values(message="nothing happened"),
         delete(Event),
         delete(Attempt),
         update(Attempt).values(started_at=db_time(-60)),
         update(Attempt).values(worker_id="somebody-else"),
+        update(AuditEvent).values(key_id="somebody-else"),
+        delete(AuditEvent),
     ]
     for forgery in forgeries:
         with pytest.raises(IntegrityError), transaction(engine) as session:

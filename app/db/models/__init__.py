@@ -4,6 +4,7 @@ from app.db.models.api_key import ApiKey
 from app.db.models.artifact import Artifact
 from app.db.models.artifact_file import ArtifactFile
 from app.db.models.attempt import Attempt
+from app.db.models.audit_event import AuditEvent
 from app.db.models.event import Event
 from app.db.models.file import File
 from app.db.models.idempotency_key import IdempotencyKey
@@ -23,6 +24,7 @@ __all__ = [
     "Artifact",
     "ArtifactFile",
     "Attempt",
+    "AuditEvent",
     "Event",
     "File",
     "IdempotencyKey",

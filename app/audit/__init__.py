@@ -1,0 +1,1 @@
+"""The audit log: who asked for which change, from where, and what became of it."""
