@@ -30,7 +30,10 @@ def gc(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete stored bytes that nothing refers to any more. Safe while everything runs."""
+    """Delete stored bytes that nothing refers to any more, and what dead workers left on this machine.
+
+    Safe while everything runs.
+    """
     from dataclasses import asdict
 
     from app.db.migrate import require_answer

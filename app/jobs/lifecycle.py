@@ -74,7 +74,7 @@ class AttemptOutcome(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LOST = "lost"
-    """The lease ran out."""
+    """The lease ran out, or the worker or the stage's process is gone."""
     RELEASED = "released"
     """Given back by its worker: a drain or a pause. Costs nothing."""
 
