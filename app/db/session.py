@@ -24,8 +24,18 @@ _SQLITE_WITH_SAFE_WAL = (3, 51, 3)
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30}
 
 
-# A database made with the encoding SQL_ASCII would otherwise answer in bytes.
-_POSTGRES_CONNECTION: dict[str, Any] = {"connect_timeout": 10, "client_encoding": "utf8"}
+_POSTGRES_CONNECTION: dict[str, Any] = {
+    # A database made with the encoding SQL_ASCII would otherwise answer in bytes.
+    "client_encoding": "utf8",
+    # A server whose machine is gone says nothing. By itself the kernel waits two hours for an answer, and a
+    # quarter of an hour for a sign that the question arrived; a heartbeat must not.
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""What a database URL says of these wins."""
 
 
 def create_engine(url: str) -> Engine:
@@ -41,9 +51,8 @@ def create_engine(url: str) -> Engine:
     if backend == "postgresql":
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-        return create_sqlalchemy_engine(
-            parsed, pool_pre_ping=True, connect_args=_POSTGRES_CONNECTION, **_POOL
-        )
+        defaults = {name: value for name, value in _POSTGRES_CONNECTION.items() if name not in parsed.query}
+        return create_sqlalchemy_engine(parsed, pool_pre_ping=True, connect_args=defaults, **_POOL)
     raise ValueError(f"database {backend!r} is not supported; use sqlite:///... or postgresql+psycopg://...")
 
 

@@ -1,5 +1,7 @@
 """Transactions on both databases."""
 
+import os
+import socket
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -99,3 +101,33 @@ def test_plain_postgresql_urls_get_the_driver_that_is_installed(postgres_databas
     with read_only(engine) as session:
         assert session.scalar(select(1)) == 1
     engine.dispose()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has these options")
+def test_a_server_that_is_gone_without_a_word_is_noticed_within_a_minute(postgres_database: str) -> None:
+    engine = create_engine(postgres_database)
+
+    with engine.connect() as connection:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        with socket.socket(fileno=os.dup(driver_connection.fileno())) as tcp:
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+            idle, interval, count, unheard = (tcp.getsockopt(socket.IPPROTO_TCP, one) for one in options)
+            is_probed = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    engine.dispose()
+
+    assert is_probed
+    assert idle + interval * count <= 60
+    assert 0 < unheard <= 60_000
+
+
+def test_what_a_database_url_says_of_its_connection_wins(postgres_database: str) -> None:
+    engine = create_engine(f"{postgres_database}?connect_timeout=3&tcp_user_timeout=5000")
+
+    with engine.connect() as connection:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        said = driver_connection.info.get_parameters()
+    engine.dispose()
+
+    assert (said["connect_timeout"], said["tcp_user_timeout"], said["keepalives_idle"]) == ("3", "5000", "30")
