@@ -6,7 +6,8 @@
     ├── Forbidden 403           ├── UnsupportedMediaType 415
     ├── NotFound 404            ├── RangeNotSatisfiable 416
     ├── MethodNotAllowed 405    ├── Unprocessable 422
-    ├── InternalServerError 500 └── Unavailable 503
+    ├── PreconditionFailed 412  ├── Unavailable 503
+    └── InternalServerError 500
 
 A problem has the members of RFC 9457, a `hint` that names the way out, and an `error` object as OpenAI's
 API has it, which its clients unwrap. It never holds a traceback.
@@ -138,6 +139,12 @@ class Conflict(ApiError):
     default_headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
 
 
+class PreconditionFailed(ApiError):
+    """The resource has changed since the caller saw it."""
+
+    status, title, default_code = 412, "Precondition failed", "precondition_failed"
+
+
 class ContentTooLarge(ApiError):
     """The body is larger than the service accepts."""
 
@@ -182,6 +189,7 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     NotFound,
     MethodNotAllowed,
     Conflict,
+    PreconditionFailed,
     ContentTooLarge,
     UnsupportedMediaType,
     RangeNotSatisfiable,

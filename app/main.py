@@ -21,6 +21,8 @@ from app.db.session import create_engine
 from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
 from app.jobs import action_endpoints as job_action_endpoints
 from app.jobs import endpoints as job_endpoints
+from app.jobs import history_endpoints as job_history_endpoints
+from app.jobs import list_endpoints as job_list_endpoints
 from app.logs import configure_logs
 from app.operations import endpoints as operation_endpoints
 from app.operations import open_endpoints
@@ -31,7 +33,10 @@ from app.storage.opening import open_store
 from fusion.spec import FusionSpec
 
 _GUARDED_ROUTERS = (
+    # Before the routes of one job: `counts` is no id.
+    job_list_endpoints.router,
     job_endpoints.router,
+    job_history_endpoints.router,
     job_action_endpoints.router,
     file_endpoints.router,
     upload_endpoints.router,

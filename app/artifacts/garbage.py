@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Engine, Select, and_, or_, select
+from sqlalchemy import Engine, Select, and_, exists, or_, select
 from sqlalchemy.orm import Session
 
 from app.artifacts import repository
 from app.artifacts.blobs import delete_unreferenced_blobs, referenced_digests
 from app.artifacts.kinds import ArtifactKind
 from app.db.base import db_time
-from app.db.models import Artifact, ArtifactFile, Job, Step
+from app.db.models import Artifact, ArtifactFile, Job, Model, Step
 from app.db.session import read_only, transaction
 from app.storage.store import BLOBS, ObjectStore, StoredObject
 
@@ -74,21 +74,46 @@ def drop_finished_parts(
     Until then a retry continues from them.
     """
     unneeded = _unneeded_parts(failed_kept_seconds)
+    # The rows of job and step stay locked, so that no retry takes them up again meanwhile.
+    locked = unneeded.with_for_update(of=(Job, Step), key_share=True, skip_locked=True)
+    return _drop(engine, store, unneeded if dry_run else locked, kind="part", dry_run=dry_run)
+
+
+def drop_purged_artifacts(
+    engine: Engine, store: ObjectStore, *, job_id: str | None = None, dry_run: bool = False
+) -> Garbage:
+    """Forget what jobs left that were removed for good, or one of them; what a model refers to stays."""
+    unneeded = (
+        select(Artifact)
+        .join(Job, Job.id == Artifact.job_id)
+        .where(Job.purged_at.is_not(None), ~exists().where(Model.artifact_id == Artifact.id))
+        .order_by(Artifact.id)
+    )
+    if job_id is not None:
+        unneeded = unneeded.where(Job.id == job_id)
+    locked = unneeded.with_for_update(of=Artifact, skip_locked=True)
+    kind = "artifact of a purged job"
+    return _drop(engine, store, unneeded if dry_run else locked, kind=kind, dry_run=dry_run)
+
+
+def _drop(
+    engine: Engine, store: ObjectStore, unneeded: Select[Artifact], *, kind: str, dry_run: bool
+) -> Garbage:
+    """Remove the rows of artifacts, some at a time, and the bytes that only they referred to."""
     if dry_run:
         with read_only(engine) as session:
-            parts = list(session.scalars(unneeded))
-            return Garbage(kind="part", num=len(parts), num_bytes=_num_bytes_freed(session, parts))
+            found = list(session.scalars(unneeded))
+            return Garbage(kind=kind, num=len(found), num_bytes=_num_bytes_freed(session, found))
     num = num_bytes = 0
     while True:
         with transaction(engine) as session:
-            # The rows of job and step stay locked, so that no retry takes them up again meanwhile.
-            locked = unneeded.with_for_update(of=(Job, Step), key_share=True, skip_locked=True)
-            parts = list(session.scalars(locked.limit(_ARTIFACTS_AT_ONCE)))
-            sizes = _sizes(session, [part.id for part in parts])
-            repository.remove_artifacts(session, [part.id for part in parts])
-        if not parts:
-            return Garbage(kind="part", num=num, num_bytes=num_bytes)
-        num += len(parts)
+            found = list(session.scalars(unneeded.limit(_ARTIFACTS_AT_ONCE)))
+            ids = [artifact.id for artifact in found]
+            sizes = _sizes(session, ids)
+            repository.remove_artifacts(session, ids)
+        if not found:
+            return Garbage(kind=kind, num=num, num_bytes=num_bytes)
+        num += len(found)
         for project_id, by_digest in sizes.items():
             with transaction(engine) as session:
                 deleted = delete_unreferenced_blobs(session, store, by_digest, project_id=project_id)

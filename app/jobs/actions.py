@@ -33,9 +33,26 @@ def get_job(session: Session, *, project_id: str, job_id: str) -> Job:
     job = None
     if is_id(job_id, prefix="job"):
         job = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == project_id))
-    if job is None:
-        raise NotFound(f"there is no job {job_id!r}", code="job_not_found")
+    if job is None or job.deleted_at is not None:
+        raise no_job(job_id)
     return job
+
+
+def lock_job(session: Session, *, project_id: str, job_id: str) -> Job:
+    """A job of the project, locked until the transaction ends.
+
+    Raises:
+        NotFound: there is none, or none any more.
+    """
+    job = repository.lock_job(session, get_job(session, project_id=project_id, job_id=job_id).id)
+    if job.deleted_at is not None:
+        raise no_job(job_id)
+    return job
+
+
+def no_job(job_id: str) -> NotFound:
+    """The answer for a job that its asker shall know nothing of."""
+    return NotFound(f"there is no job {job_id!r}", code="job_not_found")
 
 
 def request_cancel(session: Session, *, project_id: str, job_id: str) -> Job:
@@ -141,7 +158,7 @@ def _note_wish(
 
 def _lock_for(action: Action, session: Session, *, project_id: str, job_id: str) -> Job:
     """The job, locked, when its status allows the action."""
-    job = repository.lock_job(session, get_job(session, project_id=project_id, job_id=job_id).id)
+    job = lock_job(session, project_id=project_id, job_id=job_id)
     refusal = why_refused(action, JobStatus(job.status))
     if refusal is not None:
         code, reason = refusal

@@ -12,7 +12,9 @@ from app.accounts.service import Principal
 from app.db.models import Job
 from app.idempotency import REPLAYED_HEADER, Answer, Repeatable, RepeatableRequest
 from app.jobs import queries, service
+from app.jobs.labels import Labels
 from app.jobs.spec_checks import check_spec
+from app.preconditions import entity_tag
 from app.settings import Settings
 from fusion.spec import FusionSpec
 
@@ -31,7 +33,13 @@ class Creation:
         check_spec(session, spec, project_id=self.principal.project_id, allowed_roots=self.allowed_roots)
 
     def make(
-        self, session: Session, spec: FusionSpec, *, priority: int, cloned_from_id: str | None = None
+        self,
+        session: Session,
+        spec: FusionSpec,
+        *,
+        priority: int,
+        labels: Labels,
+        cloned_from: Job | None = None,
     ) -> Answer:
         """The new job, or the one that an earlier try of the same request made."""
         self.check(session, spec)
@@ -50,7 +58,8 @@ class Creation:
             spec=spec,
             created_by=self.principal.key_id,
             priority=priority,
-            cloned_from_id=cloned_from_id,
+            labels=labels,
+            cloned_from=cloned_from,
             request_digest=self.asked.digest,
         )
         return _created(session, job)
@@ -76,7 +85,8 @@ CreationOfRequest = Annotated[Creation, Depends(_creation)]
 
 
 def _created(session: Session, job: Job, *, replayed: bool = False) -> Answer:
-    headers = {"Location": f"/v1/jobs/{job.id}"}
+    shown = queries.show_job(session, job)
+    headers = {"Location": f"/v1/jobs/{job.id}", "ETag": entity_tag(shown.version)}
     if replayed:
         headers[REPLAYED_HEADER] = "true"
-    return Answer(body=queries.show_jobs(session, [job])[0], status=201, headers=headers)
+    return Answer(body=shown, status=201, headers=headers)

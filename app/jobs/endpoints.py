@@ -1,21 +1,22 @@
-"""`/v1/jobs`: submit, check and follow fusion jobs. What is done to them is in `action_endpoints`."""
+"""`/v1/jobs`: submit, check, read, change and remove jobs. Lists, actions, history: in files of their own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
+from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
-from app.db.dependencies import ReadSession, WriteSession
-from app.db.models import Job
+from app.db.dependencies import ReadSession, WriteSession, engine_of
 from app.errors import (
     BadRequest,
     Conflict,
     ContentTooLarge,
     Forbidden,
     NotFound,
+    PreconditionFailed,
     Unauthorized,
     Unprocessable,
     UnsupportedMediaType,
@@ -25,19 +26,29 @@ from app.idempotency import answer_once
 from app.jobs import queries, service
 from app.jobs.actions import MAX_PRIORITY, MIN_PRIORITY
 from app.jobs.creating import CreationOfRequest
-from app.jobs.lifecycle import JobStatus
-from app.jobs.schemas import EventOut, JobOut, MetricPointOut, PlannedStepOut, StepOut, ValidationOut
+from app.jobs.labels import METADATA_PARAMETER, Labels, LabelsOfRequest
+from app.jobs.removal import delete_job
+from app.jobs.schemas import DeletedJob, JobOut, PlannedStepOut, ValidationOut
 from app.jobs.spec_checks import check_spec
 from app.jobs.spec_request import SPEC_REQUEST_BODY, SpecOfRequest
-from app.lists import ListOf, PageRequest, Paging, list_of
+from app.preconditions import ETAG_HEADER, ExpectedVersion, entity_tag
 from app.settings import Settings
+from app.storage.dependencies import Store
 from fusion.plan import plan_steps
 from fusion.spec import FusionSpec
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
-_SPEC_PROBLEMS = problem_responses(BadRequest, ContentTooLarge, UnsupportedMediaType, Unprocessable)
-_ID_PROBLEMS = problem_responses(NotFound)
+_SPEC_PROBLEMS: Final = problem_responses(BadRequest, ContentTooLarge, UnsupportedMediaType, Unprocessable)
+_CHANGE_PROBLEMS: Final = problem_responses(BadRequest, NotFound, Conflict, PreconditionFailed, Unprocessable)
+_SHOWN: Final[dict[int | str, dict[str, Any]]] = {200: {"headers": ETAG_HEADER}}
+_CHANGE_EXAMPLES: Final[dict[str, Example]] = {
+    "labels": {
+        "summary": "Rename it, replace its tags, set one pair and remove another",
+        "value": {"name": "gentler", "tags": ["baseline"], "metadata": {"team": "nlp", "ticket": None}},
+    },
+    "priority": {"summary": "Let it go first", "value": {"priority": 5}},
+}
 
 Priority = Annotated[
     int | None,
@@ -57,13 +68,15 @@ Priority = Annotated[
         **_SPEC_PROBLEMS,
         **problem_responses(Conflict),
         200: {"model": ValidationOut, "description": "The spec would be accepted (`dry_run`)."},
+        201: {"headers": ETAG_HEADER},
     },
-    openapi_extra=SPEC_REQUEST_BODY,
+    openapi_extra={**SPEC_REQUEST_BODY, "parameters": [METADATA_PARAMETER]},
 )
 def submit_job(
     session: WriteSession,
     creation: CreationOfRequest,
     spec: SpecOfRequest,
+    given: LabelsOfRequest,
     priority: Priority = None,
     dry_run: Annotated[bool, Query(description="Check only; nothing is stored.")] = False,
 ) -> Response:
@@ -71,7 +84,12 @@ def submit_job(
     if dry_run:
         creation.check(session, spec)
         return JSONResponse(_validation(spec).model_dump(mode="json"))
-    return answer_once(session, creation.asked, lambda: creation.make(session, spec, priority=priority or 0))
+    labels = given.or_those_of(Labels())
+    return answer_once(
+        session,
+        creation.asked,
+        lambda: creation.make(session, spec, priority=priority or 0, labels=labels),
+    )
 
 
 @router.post("/validate", responses=_SPEC_PROBLEMS, openapi_extra=SPEC_REQUEST_BODY)
@@ -83,66 +101,47 @@ def validate_job(
     return _validation(spec)
 
 
-@router.get("", responses=problem_responses(Unprocessable))
-def list_jobs(
-    principal: CurrentPrincipal,
-    session: ReadSession,
-    page: Paging,
-    job_status: Annotated[
-        list[JobStatus] | None, Query(alias="status", description="Repeat it to allow several.")
-    ] = None,
-) -> ListOf[JobOut]:
-    """Jobs of the project, the newest first."""
-    jobs, has_more = queries.list_jobs(
-        session, project_id=principal.project_id, statuses=job_status or [], page=page
-    )
-    return ListOf[JobOut](**list_of(jobs, has_more=has_more))
-
-
-@router.get("/{job_id}", responses=_ID_PROBLEMS)
-def get_job(principal: CurrentPrincipal, session: ReadSession, job_id: str) -> JobOut:
+@router.get("/{job_id}", responses={**problem_responses(NotFound), **_SHOWN})
+def get_job(principal: CurrentPrincipal, session: ReadSession, response: Response, job_id: str) -> JobOut:
     """One job with its progress."""
     job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
+    response.headers["ETag"] = entity_tag(job.last_event_seq)
     return queries.show_jobs(session, [job])[0]
 
 
-@router.get("/{job_id}/steps", responses=_ID_PROBLEMS)
-def list_job_steps(principal: CurrentPrincipal, session: ReadSession, job_id: str) -> ListOf[StepOut]:
-    """All steps of a job, in the order of its plan."""
-    job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
-    return ListOf[StepOut](**list_of(queries.list_steps(session, job), has_more=False))
-
-
-@router.get("/{job_id}/events", responses=problem_responses(NotFound, Unprocessable))
-def list_job_events(
-    principal: CurrentPrincipal, session: ReadSession, job_id: str, page: Paging
-) -> ListOf[EventOut]:
-    """History of a job. Events are numbered without gaps, so a reader that goes on misses none."""
-    job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
-    events, has_more = queries.list_events(session, job, page=page)
-    return ListOf[EventOut](**list_of(events, has_more=has_more))
-
-
-@router.get("/{job_id}/metrics", responses=problem_responses(NotFound, Unprocessable))
-def list_job_metrics(
+@router.patch("/{job_id}", responses={**_CHANGE_PROBLEMS, **_SHOWN})
+def change_job(
     principal: CurrentPrincipal,
-    session: ReadSession,
+    session: WriteSession,
+    response: Response,
     job_id: str,
-    page: Paging,
-    step: Annotated[str | None, Query(description="Name or id of a step; all steps when absent.")] = None,
-    max_points: Annotated[
-        int | None,
-        Query(
-            ge=1,
-            le=queries.MAX_POINTS_PER_CURVE,
-            description="Whole curves with at most so many points per step, instead of a page.",
-        ),
-    ] = None,
-) -> ListOf[MetricPointOut]:
-    """Training curves of a job: a page in the order of writing, or a sample of every curve."""
-    job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
-    points, has_more = _metric_points(session, job, step=step, max_points=max_points, page=page)
-    return ListOf[MetricPointOut](**list_of(points, has_more=has_more))
+    change: Annotated[service.JobChange, Body(openapi_examples=_CHANGE_EXAMPLES)],
+    expected: ExpectedVersion,
+) -> JobOut:
+    """Change name, tags, metadata or priority (JSON merge patch). What runs goes on; the spec stays."""
+    job = service.change_job(
+        session, project_id=principal.project_id, job_id=job_id, change=change, expected=expected
+    )
+    response.headers["ETag"] = entity_tag(job.last_event_seq)
+    return queries.show_jobs(session, [job])[0]
+
+
+@router.delete("/{job_id}", responses=_CHANGE_PROBLEMS)
+def remove_job(
+    principal: CurrentPrincipal,
+    engine: Annotated[Engine, Depends(engine_of)],
+    store: Store,
+    job_id: str,
+    expected: ExpectedVersion,
+    purge: Annotated[
+        bool, Query(description="Delete what it stored, too, also of a job that is deleted already.")
+    ] = False,
+) -> DeletedJob:
+    """Take a finished job out of every list. A model that it made, and that is registered, stays usable."""
+    freed_bytes = delete_job(
+        engine, store, project_id=principal.project_id, job_id=job_id, purge=purge, expected=expected
+    )
+    return DeletedJob(id=job_id, purged=purge, freed_bytes=freed_bytes)
 
 
 def _allowed_roots(request: Request) -> tuple[Path, ...]:
@@ -165,11 +164,3 @@ def _validation(spec: FusionSpec) -> ValidationOut:
             for step in plan_steps(spec)
         ],
     )
-
-
-def _metric_points(
-    session: Session, job: Job, *, step: str | None, max_points: int | None, page: PageRequest
-) -> tuple[list[MetricPointOut], bool]:
-    if max_points is None:
-        return queries.list_metric_points(session, job, step_name=step, page=page)
-    return queries.sample_curves(session, job, step_name=step, max_points=max_points), False

@@ -54,6 +54,7 @@ class Action(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     PRIORITISE = "prioritise"
+    DELETE = "delete"
 
 
 class Instruction(StrEnum):
@@ -117,6 +118,10 @@ def why_refused(action: Action, status: JobStatus) -> tuple[str, str] | None:
         if status is JobStatus.FAILED:
             return None
         return "job_not_failed", f"only a failed job can be retried; this one is {status}"
+    if action is Action.DELETE:
+        if status in FINISHED_JOBS:
+            return None
+        return "job_not_finished", f"only a finished job can be deleted; this one is {status}"
     if status in FINISHED_JOBS:
         return "job_finished", f"the job is {status}, and a finished job does not change"
     if status is JobStatus.CANCELLING:

@@ -26,9 +26,11 @@ def plan_job(
     created_by: str | None,
     priority: int = 0,
     cloned_from_id: str | None = None,
+    root_job_id: str | None = None,
     request_digest: str | None = None,
 ) -> PlannedJob:
     """The rows of a job that executes `spec`."""
+    planned = plan_steps(spec)
     job = Job(
         id=new_id("job"),
         project_id=project_id,
@@ -36,14 +38,16 @@ def plan_job(
         spec=spec.model_dump(mode="json"),
         spec_digest=spec.digest(),
         status=JobStatus.QUEUED,
+        stage=planned[0].stage,
+        strategy=spec.strategy.preset,
         desired=Desired.RUN,
         priority=priority,
         cloned_from_id=cloned_from_id,
+        root_job_id=root_job_id,
         last_event_seq=0,
         created_by=created_by,
         request_digest=request_digest,
     )
-    planned = plan_steps(spec)
     ids = {step.name: new_id("step") for step in planned}
     steps = [
         Step(

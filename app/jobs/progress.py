@@ -3,13 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from app.db.models import Step
 from app.jobs.lifecycle import StepStatus
 
 _MIN_ETA_SPAN_SECONDS: Final = 1.0
 """A rate over less time than this says nothing."""
+
+
+class StepPlace(NamedTuple):
+    """What of a step says whether it speaks for its job."""
+
+    status: str
+    stage: str
+    weight: float
+    position: int
+
+
+PlaceT = TypeVar("PlaceT", StepPlace, Step)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +62,8 @@ def job_progress(steps: Sequence[Step]) -> JobProgress:
     """How far a job is: the steps' shares, weighted, and the figures of the step that runs or is next."""
     weight = sum(step.weight for step in steps)
     done = sum(step.weight * _share_done(step) for step in steps)
-    speaker = _speaker(steps)
-    shown = step_progress(speaker) if speaker is not None else None
+    speaking = speaker(steps)
+    shown = step_progress(speaking) if speaking is not None else None
     return JobProgress(
         stage=shown.stage if shown else None,
         step=shown.step if shown else None,
@@ -65,7 +77,7 @@ def job_progress(steps: Sequence[Step]) -> JobProgress:
     )
 
 
-def _speaker(steps: Sequence[Step]) -> Step | None:
+def speaker(steps: Sequence[PlaceT]) -> PlaceT | None:
     """The heaviest running step; else the one that failed; else the first that has yet to run."""
     running = [step for step in steps if step.status == StepStatus.RUNNING]
     if running:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.db.models import Event, Job, MetricPoint, Model, Step, StepNeed
 from app.errors import NotFound
-from app.jobs.lifecycle import JobStatus
+from app.jobs.labels import labels_of
 from app.jobs.progress import job_progress, step_progress
 from app.jobs.schemas import EventOut, JobOut, MetricPointOut, StepOut
 from app.lists import PageRequest, page_of_rows
@@ -16,36 +16,33 @@ from app.lists import PageRequest, page_of_rows
 MAX_POINTS_PER_CURVE: Final = 2000
 
 
+def show_job(session: Session, job: Job) -> JobOut:
+    """A job as the API shows it, as the database has it now."""
+    session.refresh(job)
+    return show_jobs(session, [job])[0]
+
+
 def show_jobs(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
-    """Jobs as the API shows them, with three queries however many they are."""
+    """Jobs as the API shows them, with a few queries however many they are."""
     ids = [job.id for job in jobs]
     steps: dict[str, list[Step]] = {job_id: [] for job_id in ids}
     for step in session.scalars(select(Step).where(Step.job_id.in_(ids)).order_by(Step.position)):
         steps[step.job_id].append(step)
     models = {model.job_id: model for model in session.scalars(select(Model).where(Model.job_id.in_(ids)))}
+    labels = labels_of(session, ids)
     shown = []
     for job in jobs:
         model = models.get(job.id)
         shown.append(
             JobOut.of(
                 job,
+                labels=labels[job.id],
                 progress=job_progress(steps[job.id]),
                 model_id=model.id if model else None,
                 artifact_id=model.artifact_id if model else None,
             )
         )
     return shown
-
-
-def list_jobs(
-    session: Session, *, project_id: str, statuses: Sequence[JobStatus], page: PageRequest
-) -> tuple[list[JobOut], bool]:
-    """Jobs of a project, in any of `statuses` where some are given."""
-    query = select(Job).where(Job.project_id == project_id)
-    if statuses:
-        query = query.where(Job.status.in_(statuses))
-    jobs, has_more = page_of_rows(session, query, id_column=Job.id, page=page)
-    return show_jobs(session, jobs), has_more
 
 
 def list_steps(session: Session, job: Job) -> list[StepOut]:

@@ -24,6 +24,7 @@ from app.jobs.lifecycle import (
     is_allowed,
     job_status,
 )
+from app.jobs.progress import StepPlace, speaker
 
 _NO_PROGRESS_YET: dict[str, Any] = {
     "done": None,
@@ -156,14 +157,16 @@ def cancel_waiting_steps(session: Session, job: Job, *, reason: CancelReason) ->
 
 
 def refresh_job(session: Session, job: Job, *, desired: Desired | None = None, **values: Any) -> None:
-    """Store the status that follows from the steps, and say so in the history when it changed.
+    """Store the status and stage that follow from the steps; a change of status goes into the history.
 
     What else is to change of a finished job changes in the same statement, which takes it up again.
     """
     if desired is not None:
         values["desired"] = desired
-    statuses = session.scalars(select(Step.status).where(Step.job_id == job.id)).all()
-    status = job_status([StepStatus(text) for text in statuses], desired or Desired(job.desired))
+    columns = (Step.status, Step.stage, Step.weight, Step.position)
+    steps = [StepPlace(*row) for row in session.execute(select(*columns).where(Step.job_id == job.id))]
+    status = job_status([StepStatus(step.status) for step in steps], desired or Desired(job.desired))
+    speaking = speaker(steps)
     before = JobStatus(job.status)
     if status != before:
         # Before the status: a finished job does not change any more.
@@ -172,6 +175,8 @@ def refresh_job(session: Session, job: Job, *, desired: Desired | None = None, *
         values |= {"status": status, "finished_at": db_time() if status in FINISHED_JOBS else None}
         if job.started_at is None and status is JobStatus.RUNNING:
             values["started_at"] = db_time()
+    if (stage := speaking.stage if speaking else None) != job.stage:
+        values["stage"] = stage
     if values:
         statement = update(Job).where(Job.id == job.id, Job.status == before).values(**values)
         session.execute(statement.execution_options(synchronize_session=False))

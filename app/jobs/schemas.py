@@ -2,13 +2,13 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from app.db.base import unix_seconds
 from app.db.models import Event, Job, MetricPoint, Step
-from app.jobs.actions import MAX_PRIORITY, MIN_PRIORITY
+from app.jobs.labels import Labels
 from app.jobs.lifecycle import JobStatus, StepStatus
 from app.jobs.progress import JobProgress, StepProgress
 from fusion.errors import ErrorCategory
@@ -60,7 +60,12 @@ class JobOut(Shown):
 
     object: Literal["job"] = "job"
     id: str
+    version: int
+    """Number of its last event, and its `ETag`: it changes with everything but progress."""
     name: str
+    """The spec's at first; can be changed."""
+    tags: list[str]
+    metadata: dict[str, str]
     status: JobStatus
     status_reason: str | None
     progress: ProgressOut
@@ -73,6 +78,10 @@ class JobOut(Shown):
     """Which of the project's jobs goes first: the higher one."""
     cloned_from_id: str | None
     """The job whose spec this one began as."""
+    root_job_id: str | None
+    """The first job of that line."""
+    created_by: str | None
+    """The API key that made it."""
     spec: dict[str, Any]
     """The spec with every default and preset written out."""
     spec_digest: str
@@ -81,10 +90,21 @@ class JobOut(Shown):
     finished_at: int | None
 
     @classmethod
-    def of(cls, job: Job, *, progress: JobProgress, model_id: str | None, artifact_id: str | None) -> Self:
+    def of(
+        cls,
+        job: Job,
+        *,
+        labels: Labels,
+        progress: JobProgress,
+        model_id: str | None,
+        artifact_id: str | None,
+    ) -> Self:
         return cls(
             id=job.id,
+            version=job.last_event_seq,
             name=job.name,
+            tags=labels.tags,
+            metadata=labels.metadata,
             status=JobStatus(job.status),
             status_reason=job.status_reason,
             progress=ProgressOut.of(progress),
@@ -93,6 +113,8 @@ class JobOut(Shown):
             artifact_id=artifact_id,
             priority=job.priority,
             cloned_from_id=job.cloned_from_id,
+            root_job_id=job.root_job_id,
+            created_by=job.created_by,
             spec=job.spec,
             spec_digest=job.spec_digest,
             created_at=unix_seconds(job.created_at),
@@ -101,13 +123,24 @@ class JobOut(Shown):
         )
 
 
-class JobChange(BaseModel):
-    """What of a job can be changed."""
+class JobCounts(Shown):
+    """How many jobs there are."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    object: Literal["job_counts"] = "job_counts"
+    total: int
+    by_status: dict[JobStatus, int]
+    """Every status, also those without a job."""
 
-    priority: Annotated[int, Field(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
-    """Which of the project's jobs goes first: the higher one."""
+
+class DeletedJob(Shown):
+    """A job that is no longer shown."""
+
+    object: Literal["job"] = "job"
+    id: str
+    deleted: Literal[True] = True
+    purged: bool
+    freed_bytes: int
+    """Stored bytes that went with it; what others share stays."""
 
 
 class PlannedStepOut(Shown):

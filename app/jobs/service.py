@@ -11,6 +11,7 @@ from app.db.models import Job
 from app.jobs import repository
 from app.jobs.actions import (
     get_job,
+    lock_job,
     request_cancel,
     request_pause,
     request_resume,
@@ -18,9 +19,11 @@ from app.jobs.actions import (
     set_priority,
 )
 from app.jobs.attempts import attempt_outcome
+from app.jobs.changes import JobChange, change_job
 from app.jobs.claims import ClaimedStep, claim_step, find_unheard_claim
 from app.jobs.cloning import merged_spec
 from app.jobs.completion import complete_step, confirm_cancelled, fail_step, lose_step, release_step
+from app.jobs.labels import Labels, add_labels
 from app.jobs.lifecycle import Instruction
 from app.jobs.planning import plan_job
 from app.jobs.reconcile import Reconciler, ReconcileReport, reconcile
@@ -38,9 +41,12 @@ from fusion.spec import FusionSpec
 __all__ = [
     "ClaimedStep",
     "Instruction",
+    "JobChange",
+    "Labels",
     "ReconcileReport",
     "Reconciler",
     "attempt_outcome",
+    "change_job",
     "claim_step",
     "complete_step",
     "confirm_cancelled",
@@ -49,6 +55,7 @@ __all__ = [
     "find_unheard_claim",
     "get_job",
     "heartbeat",
+    "lock_job",
     "lock_job_of_step",
     "lose_step",
     "merged_spec",
@@ -67,6 +74,7 @@ __all__ = [
 ]
 
 
+NO_LABELS: Final = Labels()
 _REPETITION_SECONDS: Final = 15 * 60.0
 """How long a client may take to send a request without an Idempotency-Key again."""
 
@@ -78,7 +86,8 @@ def submit(
     spec: FusionSpec,
     created_by: str | None,
     priority: int = 0,
-    cloned_from_id: str | None = None,
+    labels: Labels = NO_LABELS,
+    cloned_from: Job | None = None,
     request_digest: str | None = None,
 ) -> Job:
     """Store a job with its steps, and queue what can start."""
@@ -87,7 +96,8 @@ def submit(
         project_id=project_id,
         created_by=created_by,
         priority=priority,
-        cloned_from_id=cloned_from_id,
+        cloned_from_id=cloned_from.id if cloned_from else None,
+        root_job_id=(cloned_from.root_job_id or cloned_from.id) if cloned_from else None,
         request_digest=request_digest,
     )
     job = planned.job
@@ -97,6 +107,7 @@ def submit(
     session.flush()
     session.add_all(planned.needs)
     session.flush()
+    add_labels(session, job, labels)
     repository.add_event(
         session, job, "job_submitted", "job submitted", details={"steps": len(planned.steps)}
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from app.artifacts.garbage import Garbage, drop_finished_parts, sweep_blobs
+from app.artifacts.garbage import Garbage, drop_finished_parts, drop_purged_artifacts, sweep_blobs
 from app.catalog.expiry import drop_abandoned_uploads, drop_expired_files
 from app.catalog.leftovers import sweep_uploads
 from app.idempotency import forget_old_keys
@@ -41,6 +41,7 @@ def collect_garbage(
     parts = drop_finished_parts(
         engine, store, failed_kept_seconds=settings.failed_parts_kept_seconds, dry_run=dry_run
     )
+    purged = drop_purged_artifacts(engine, store, dry_run=dry_run)
     expired = drop_expired_files(engine, store, dry_run=dry_run)
     unfinished = drop_abandoned_uploads(engine, store, dry_run=dry_run)
     blobs = sweep_blobs(engine, store, grace_seconds=grace, dry_run=dry_run)
@@ -50,7 +51,7 @@ def collect_garbage(
     workspaces = Garbage(
         kind="workspace", num=len(abandoned), num_bytes=sum(one.num_bytes for one in abandoned)
     )
-    found = (parts, expired, unfinished, *blobs, uploads, keys, workspaces)
+    found = (parts, purged, expired, unfinished, *blobs, uploads, keys, workspaces)
     report = GarbageReport(found=found, seconds=time.monotonic() - started)
     if not dry_run and any(item.num for item in report.found):
         log.info("garbage_collected", num_bytes=report.num_bytes, found=report.found)

@@ -90,7 +90,8 @@ def test_no_list_holds_anything_of_another_project(app: FastAPI, ours: Tenant, t
         for parameters in asked:
             answer = TestClient(app).get(route.path, params=parameters, headers=ours.headers)
 
-            assert answer.status_code in (200, 404), explain(route, str(parameters), answer)
+            is_no_cursor = answer.status_code == 422 and answer.json()["code"] == "cursor_invalid"
+            assert answer.status_code in (200, 404) or is_no_cursor, explain(route, str(parameters), answer)
             told = set(ids_in(answer)) - set(parameters.values())
             assert told.isdisjoint({theirs.project_id, *theirs.ids.values()}), f"{route} {parameters}"
 

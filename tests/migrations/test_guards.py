@@ -81,6 +81,9 @@ def test_a_finished_job_changes_only_its_labels_and_its_history(engine: Engine, 
         {"error": {"code": "x"}},
         {"spec": {}},
         {"finished_at": db_time()},
+        {"stage": "publish"},
+        {"strategy": "paper"},
+        {"cloned_from_id": "job-x"},
         *({"status": other} for other in JobStatus if other != status),
     ]
     if status is JobStatus.FAILED:

@@ -9,6 +9,7 @@ from app.db.models.event import Event
 from app.db.models.file import File
 from app.db.models.idempotency_key import IdempotencyKey
 from app.db.models.job import Job
+from app.db.models.job_label import JobLabel
 from app.db.models.metric_point import MetricPoint
 from app.db.models.model import Model
 from app.db.models.outbox_message import OutboxMessage
@@ -29,6 +30,7 @@ __all__ = [
     "File",
     "IdempotencyKey",
     "Job",
+    "JobLabel",
     "MetricPoint",
     "Model",
     "OutboxMessage",

@@ -3,23 +3,38 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, Integer, String, Text
+from sqlalchemy import Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Json, UtcTime, db_time, new_id
 from app.db.tenancy import OfProject
 
+LISTED = "deleted_at IS NULL"
+ONLY_LISTED: dict[str, Any] = {"sqlite_where": text(LISTED), "postgresql_where": text(LISTED)}
+FILTERED = ("status", "stage", "strategy", "created_by", "created_at", "search_text", "deleted_at")
+"""The last only because SQLite would look into the row for it, although the index says it."""
+
+
+def search_text(name: str) -> str:
+    """How a name is compared with what somebody looks for."""
+    return name.casefold()
+
 
 class Job(OfProject, Base):
     __tablename__ = "jobs"
     __table_args__ = (
-        Index(None, "project_id", "id"),
-        Index(None, "status", "id"),
+        # Everything a list filters by, in the order of lists: whatever the filters, no row is read in vain.
+        Index("ix_jobs_listed", "project_id", "id", *FILTERED, **ONLY_LISTED),
+        Index("ix_jobs_listed_by_status", "project_id", "status", "id", "deleted_at", **ONLY_LISTED),
         Index(None, "created_by", "request_digest"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("job"))
     name: Mapped[str] = mapped_column(String(200))
+    """The spec's at first; its user may change it."""
+    search_text: Mapped[str] = mapped_column(
+        String(400), default=lambda context: search_text(context.get_current_parameters()["name"])
+    )
     spec: Mapped[dict[str, Any]] = mapped_column(Json)
     spec_digest: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(20))
@@ -30,6 +45,12 @@ class Job(OfProject, Base):
     """Which of a project's jobs goes first: the higher one. Between projects it says nothing."""
     cloned_from_id: Mapped[str | None] = mapped_column(String(40))
     """The job whose spec this one began as."""
+    root_job_id: Mapped[str | None] = mapped_column(String(40))
+    """The first job of that line."""
+    stage: Mapped[str | None] = mapped_column(String(20))
+    """What is being done, or comes next; stored for the same reason. None when nothing is left."""
+    strategy: Mapped[str] = mapped_column(String(20), default="default")
+    """The preset that the spec's strategy starts from."""
     status_reason: Mapped[str | None] = mapped_column(Text)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     last_event_seq: Mapped[int] = mapped_column(Integer, default=0)
@@ -41,3 +62,7 @@ class Job(OfProject, Base):
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
     started_at: Mapped[datetime | None] = mapped_column(UtcTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """Since then it is shown to nobody. Its rows stay."""
+    purged_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """Since then its artifacts are garbage, apart from a model that is registered."""
