@@ -22,6 +22,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,10 @@ def run_request(path: Path, *, events_descriptor: int) -> int:
     try:
         report = run_stage(request.stage, request.spec, request.inputs, request.out_dir, progress=events)
     except Exception as error:  # noqa: BLE001 - the border of the process: every failure becomes an event
-        traceback.print_exc(file=sys.stderr)
         events.send({"type": "error", **as_fusion_error(error).to_dict()})
+        # Last, because the disk that the log is on may be what is full.
+        with suppress(OSError):
+            traceback.print_exc(file=sys.stderr)
         return 1
     failpoint("stage.finished")
     events.send({"type": "report", "figures": report.figures})

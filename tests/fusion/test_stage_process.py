@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from fusion.stage_process import EventPipe, as_fusion_error
 from tests.support.tiny_jobs import save_models, tiny_spec, write_corpus
 
 
-def run_request(request: dict[str, Any], folder: Path) -> tuple[int, list[dict[str, Any]]]:
+def run_request(
+    request: dict[str, Any], folder: Path, *, log: Path | None = None
+) -> tuple[int, list[dict[str, Any]]]:
     """Run `python -m fusion stage` as a supervisor does; returns exit code and events."""
     (folder / "request.json").write_text(json.dumps(request))
     reader, writer = os.pipe()
@@ -33,7 +36,11 @@ def run_request(request: dict[str, Any], folder: Path) -> tuple[int, list[dict[s
         "--events-fd",
         str(writer),
     ]
-    process = subprocess.Popen(command, pass_fds=(writer,), start_new_session=True)
+    with ExitStack() as held:
+        output = None if log is None else held.enter_context(log.open("ab"))
+        process = subprocess.Popen(
+            command, pass_fds=(writer,), start_new_session=True, stdout=output, stderr=output
+        )
     os.close(writer)
     with os.fdopen(reader) as lines:
         events = [json.loads(line) for line in lines]
@@ -69,6 +76,16 @@ def test_a_user_mistake_is_an_error_event_and_exit_code_1(tmp_path: Path) -> Non
     assert (error["type"], error["category"], error["code"]) == ("error", "user", "corpus_broken_line")
     assert "line 2" in error["message"]
     assert error["hint"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_log_on_a_full_disk_hides_no_error(tmp_path: Path) -> None:
+    spec = tiny_spec(dict.fromkeys(("target", "mpt", "prose"), tmp_path), tmp_path / "nowhere.jsonl")
+
+    code, events = run_request(prepare_request(tmp_path, spec), tmp_path, log=Path("/dev/full"))
+
+    assert code == 1
+    assert (events[-1]["type"], events[-1]["category"]) == ("error", "user")
 
 
 def test_events_are_whole_lines(tmp_path: Path) -> None:

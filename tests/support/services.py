@@ -103,30 +103,31 @@ def out_of_reach(server_url: str, database_url: str) -> Iterator[None]:
 @contextmanager
 def private_postgres() -> Iterator[str]:
     """Start a PostgreSQL of our own on a free loopback port; it dies with this process."""
-    binaries = _postgres_binaries()
-    user = _unprivileged_user()
     with server_folder("postgres") as folder:
-        if user is not None:
-            shutil.chown(folder, user.pw_uid, user.pw_gid)
-        data = folder / "data"
-        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "fusion", "-A", "trust", "-E", "UTF8"]
-        subprocess.run(
-            [*initdb, "--locale=C", "-N"], check=True, cwd=folder, capture_output=True, **_as_user(user)
-        )
-        with started(lambda port: _start_postgres(binaries, data, port=port, user=user)) as (process, port):
+        data = init_postgres(folder)
+        with started(lambda port: start_postgres(data, port=port)) as (process, port):
             yield f"postgresql+psycopg://fusion@127.0.0.1:{port}/postgres"
             stop(process, signal.SIGINT)
+
+
+def init_postgres(folder: Path) -> Path:
+    """A new cluster in a folder; where its data lies."""
+    user = _unprivileged_user()
+    if user is not None:
+        shutil.chown(folder, user.pw_uid, user.pw_gid)
+    data = folder / "data"
+    initdb = [str(_postgres_binaries() / "initdb"), "-D", str(data), "-U", "fusion", "-A", "trust"]
+    command = [*initdb, "-E", "UTF8", "--locale=C", "-N"]
+    subprocess.run(command, check=True, cwd=folder, capture_output=True, **_as_user(user))
+    return data
 
 
 @contextmanager
 def private_redis() -> Iterator[str]:
     """Start a Redis of our own on a free loopback port, nothing kept on disk; it dies with this process."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        missing("redis-server is not installed (Debian: apt-get install redis-server)")
     with (
         server_folder("redis") as folder,
-        started(lambda port: _start_redis(binary, folder, port=port)) as (process, port),
+        started(lambda port: start_redis(folder, port=port)) as (process, port),
     ):
         yield f"redis://127.0.0.1:{port}/0"
         stop(process, signal.SIGTERM)
@@ -159,18 +160,24 @@ def started(
         stop(process, signal.SIGQUIT)
 
 
-def _start_postgres(
-    binaries: Path, data: Path, *, port: int, user: pwd.struct_passwd | None
-) -> subprocess.Popen[bytes]:
-    options = ("fsync=off", "full_page_writes=off", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+def start_postgres(data: Path, *, port: int, durable: bool = False) -> subprocess.Popen[bytes]:
+    """Start the server of a cluster; one that is `durable` may be killed and started again.
+
+    Raises:
+        PortTakenError: it ended at once, or somebody else answers.
+    """
+    options = ["listen_addresses=127.0.0.1", "unix_socket_directories="]
+    if not durable:
+        options += ["fsync=off", "full_page_writes=off"]
     command = [
-        binaries / "postgres",
+        _postgres_binaries() / "postgres",
         "-D",
         data,
         "-p",
         str(port),
         *(word for o in options for word in ("-c", o)),
     ]
+    user = _unprivileged_user()
     process = spawn(command, data.parent / "log", death_signal=signal.SIGQUIT, user=user)
 
     def is_ours() -> bool:
@@ -182,7 +189,15 @@ def _start_postgres(
     return process
 
 
-def _start_redis(binary: str, folder: Path, *, port: int) -> subprocess.Popen[bytes]:
+def start_redis(folder: Path, *, port: int) -> subprocess.Popen[bytes]:
+    """Start a server that keeps nothing on disk.
+
+    Raises:
+        PortTakenError: it ended at once, or somebody else answers.
+    """
+    binary = shutil.which("redis-server")
+    if binary is None:
+        missing("redis-server is not installed (Debian: apt-get install redis-server)")
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = spawn([*command, "--dir", folder], folder / "log", death_signal=signal.SIGTERM, user=None)
 

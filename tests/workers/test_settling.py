@@ -11,7 +11,7 @@ from app.db.session import read_only, transaction
 from app.jobs import service as jobs
 from app.jobs.lifecycle import AttemptOutcome
 from fusion.errors import CorpusInvalid
-from tests.support.commit_cutter import CommitCutter, When, cutting_commits
+from tests.support.fault_proxy import FaultProxy, When, proxied_database
 from tests.workers.conftest import Workshop
 from workers.lease import Lease
 from workers.progress import LeaseLostError
@@ -28,15 +28,20 @@ ENDINGS: dict[AttemptOutcome, tuple[Callable[..., bool], dict[str, Any], str]] =
 
 
 @pytest.fixture
-def cutter(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommitCutter]:
+def proxied(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, FaultProxy]]:
     monkeypatch.setattr("workers.settling.RETRY_SECONDS", 0.01)
-    with cutting_commits(postgres_database) as cutter:
-        yield cutter
+    with proxied_database(postgres_database) as proxied:
+        yield proxied
 
 
 @pytest.fixture
-def workshop(make_workshop: Callable[..., Workshop], cutter: CommitCutter) -> Workshop:
-    return make_workshop(database_url=cutter.url)
+def proxy(proxied: tuple[str, FaultProxy]) -> FaultProxy:
+    return proxied[1]
+
+
+@pytest.fixture
+def workshop(make_workshop: Callable[..., Workshop], proxied: tuple[str, FaultProxy]) -> Workshop:
+    return make_workshop(database_url=proxied[0])
 
 
 def quiet_lease(workshop: Workshop, step: jobs.ClaimedStep) -> Lease:
@@ -47,20 +52,20 @@ def quiet_lease(workshop: Workshop, step: jobs.ClaimedStep) -> Lease:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("outcome", list(ENDINGS))
 def test_an_attempt_ends_exactly_once(
-    workshop: Workshop, cutter: CommitCutter, outcome: AttemptOutcome, when: When
+    workshop: Workshop, proxy: FaultProxy, outcome: AttemptOutcome, when: When
 ) -> None:
     function, values, status = ENDINGS[outcome]
     for number in range(NUM_CUTS):
         job_id = workshop.submit(name=f"job-{number}")
         step = claim(workshop.worker)
         assert step is not None
-        cutter.arm(when)
+        proxy.cut_next_commit(when)
 
         conclude(
             workshop.worker, step, function, outcome=outcome, lease=quiet_lease(workshop, step), **values
         )
 
-        assert cutter.num_cuts == number + 1
+        assert proxy.num_commit_cuts == number + 1
         with read_only(workshop.worker.engine) as session:
             ended = jobs.attempt_outcome(session, step_id=step.step_id, attempt=step.attempt)
             shown = {one.name: one.status for one in workshop.steps(step.job_id).values()}
@@ -71,15 +76,15 @@ def test_an_attempt_ends_exactly_once(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_claim_that_got_no_answer_is_taken_up_or_was_none(
-    workshop: Workshop, cutter: CommitCutter, when: When
+    workshop: Workshop, proxy: FaultProxy, when: When
 ) -> None:
     for number in range(NUM_CUTS):
         job_id = workshop.submit(name=f"job-{number}")
-        cutter.arm(when)
+        proxy.cut_next_commit(when)
 
         step = claim(workshop.worker) or claim(workshop.worker)
 
-        assert cutter.num_cuts == number + 1
+        assert proxy.num_commit_cuts == number + 1
         assert step is not None
         assert (step.job_id, step.attempt) == (job_id, 1)
         assert workshop.steps(job_id)["prepare"].status == "running"

@@ -19,7 +19,7 @@ from app.db.session import read_only, transaction
 from app.main import create_app
 from app.settings import Settings
 from tests.app.jobs import builders as given
-from tests.support.commit_cutter import cutting_commits
+from tests.support.fault_proxy import proxied_database
 from tests.support.serving import serving
 
 NUM_CLIENTS = 50
@@ -86,8 +86,8 @@ def test_a_commit_without_an_answer_is_found_again(
 ) -> None:
     if database_url.startswith("sqlite"):
         pytest.skip("SQLite has no connection that could break")
-    with cutting_commits(database_url) as cutter:
-        through = settings.model_copy(update={"database_url": cutter.url, "housekeeping": False})
+    with proxied_database(database_url) as (proxied_url, proxy):
+        through = settings.model_copy(update={"database_url": proxied_url, "housekeeping": False})
         with serving(create_app(through)) as url:
             sender = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
             with sender:
@@ -95,13 +95,13 @@ def test_a_commit_without_an_answer_is_found_again(
                     # The first use of a key is noted after the answer, in a commit of its own.
                     sender.get("/v1/jobs").raise_for_status()
                 # The first one ends the look at the key.
-                cutter.arm("after", spare=1)
+                proxy.cut_next_commit("after", spare=1)
                 first = sender.post(
                     "/v1/jobs", content=body(), headers=headers | {"x-stainless-retry-count": "0"}
                 )
                 again = sender.post("/v1/jobs", content=body(), headers=headers)
 
-    assert (first.status_code, cutter.num_cuts) == (503, 1)
+    assert (first.status_code, proxy.num_commit_cuts) == (503, 1)
     assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
     assert num_jobs(engine) == 1
 

@@ -1,0 +1,225 @@
+"""The whole service as processes that a test may kill: API, workers, housekeeper, and their servers."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import httpx2
+from sqlalchemy import Engine, make_url
+
+from app.accounts.bootstrap import ensure_admin_key
+from app.accounts.secret_files import load_pepper
+from app.client import FusionClient
+from app.db.migrate import upgrade
+from app.db.session import create_engine
+from app.settings import Settings
+from app.storage.opening import open_store
+from app.storage.store import ObjectStore
+from fusion.plan import STAGES
+from tests.faults.controls import CONTROL_VARIABLE
+from tests.faults.hash_chain import SAMPLE_SECONDS_VARIABLE
+from tests.faults.processes import PostgresServer, Process, RedisServer, python
+from tests.support.fault_proxy import FaultProxy
+from tests.support.services import free_port
+
+Profile = Literal["sqlite", "postgresql"]
+LEASE_SECONDS = 4
+STALL_SECONDS = 8
+WAIT_SECONDS = 60.0
+QUICK = {
+    "FUSION_LEASE_SECONDS": str(LEASE_SECONDS),
+    "FUSION_HEARTBEAT_SECONDS": "0.5",
+    "FUSION_RECONCILE_SECONDS": "0.5",
+    "FUSION_POLL_SECONDS": "0.3",
+    "FUSION_STALL_SECONDS": json.dumps(dict.fromkeys(STAGES, STALL_SECONDS)),
+    "FUSION_GC_SECONDS": "3",
+    "FUSION_GC_GRACE_SECONDS": "5",
+    "FUSION_LOG_LEVEL": "WARNING",
+}
+
+
+@dataclass(kw_only=True)
+class Service:
+    """A running service. `engine` and `store` reach database and files past every proxy."""
+
+    profile: Profile
+    folder: Path
+    settings: Settings
+    engine: Engine
+    store: ObjectStore
+    url: str
+    key: str
+    processes: dict[str, Process]
+    postgres: PostgresServer | None = None
+    redis: RedisServer | None = None
+    proxies: dict[str, FaultProxy] = field(default_factory=dict)
+
+    @property
+    def workers(self) -> list[Process]:
+        return [process for name, process in self.processes.items() if name.startswith("worker")]
+
+    @property
+    def failpoints(self) -> Path:
+        return self.folder / "failpoints"
+
+    def client(self) -> FusionClient:
+        return FusionClient(self.url, self.key)
+
+    def arm(self, name: str, action: str = "kill") -> None:
+        """Arm a failpoint: the first process of the service that gets there acts."""
+        new = self.failpoints / f".{name}"
+        new.write_text(action, encoding="ascii")
+        new.rename(self.failpoints / name)
+
+    def has_fired(self, name: str) -> bool:
+        return any(self.failpoints.glob(f"{name}.*.fired"))
+
+    def restart_dead(self) -> list[str]:
+        """Start what has died; the names of it."""
+        dead = [name for name, process in self.processes.items() if not process.is_running]
+        for name in dead:
+            self.processes[name].start()
+        return dead
+
+    def log_text(self) -> str:
+        return "".join(process.log.read_text(errors="replace") for process in self.processes.values())
+
+
+@contextmanager
+def running_service(
+    folder: Path,
+    profile: Profile,
+    *,
+    num_workers: int = 2,
+    num_celery_workers: int = 0,
+    num_housekeepers: int = 1,
+    with_proxies: bool = False,
+    control: str | None = None,
+    sample_seconds: float = 0.03,
+    environment: dict[str, str] | None = None,
+) -> Iterator[Service]:
+    """Start everything; at the end nothing of it is left."""
+    with ExitStack() as held:
+        (folder / "failpoints").mkdir(parents=True)
+        common = {
+            **QUICK,
+            "FUSION_DATA_DIR": str(folder / "data"),
+            "FAILPOINTS_DIR": str(folder / "failpoints"),
+            SAMPLE_SECONDS_VARIABLE: str(sample_seconds),
+            "OMP_NUM_THREADS": "1",
+            **({CONTROL_VARIABLE: control} if control else {}),
+            **(environment or {}),
+        }
+        servers = _Servers(folder, profile, with_broker=num_celery_workers > 0, with_proxies=with_proxies)
+        held.callback(servers.stop)
+        settings = Settings(data_dir=folder / "data", database_url=servers.database_url)
+        engine, key = _prepare(settings)
+        held.callback(engine.dispose)
+        port = free_port()
+        programs = {
+            "api": ["api", str(port)],
+            **{f"worker{number}": ["worker"] for number in range(num_workers)},
+            **{f"worker{number + num_workers}": ["celery"] for number in range(num_celery_workers)},
+            **{f"housekeeper{number}": ["housekeeper"] for number in range(num_housekeepers)},
+        }
+        processes = {
+            name: Process(
+                name,
+                python("-m", "tests.faults.entry", *arguments),
+                environment={**common, **servers.environment_of(name)},
+                log=folder / f"{name}.log",
+            )
+            for name, arguments in programs.items()
+        }
+        for process in processes.values():
+            held.callback(process.stop)
+            process.start()
+        service = Service(
+            profile=profile,
+            folder=folder,
+            settings=settings,
+            engine=engine,
+            store=open_store(settings.storage_url),
+            url=f"http://127.0.0.1:{port}",
+            key=key,
+            processes=processes,
+            postgres=servers.postgres,
+            redis=servers.redis,
+            proxies=servers.proxies,
+        )
+        wait_for(lambda: answers(service), what="the API")
+        yield service
+
+
+class _Servers:
+    """Database and broker, with a proxy before each for the workers and one for the API."""
+
+    def __init__(self, folder: Path, profile: Profile, *, with_broker: bool, with_proxies: bool) -> None:
+        self.postgres = PostgresServer(folder / "postgres") if profile == "postgresql" else None
+        self.redis = RedisServer(folder / "redis") if with_broker else None
+        self.database_url = self.postgres.url if self.postgres else ""
+        self.proxies: dict[str, FaultProxy] = {}
+        if with_proxies and self.postgres:
+            self.proxies["workers-database"] = FaultProxy("127.0.0.1", self.postgres.port)
+            self.proxies["api-database"] = FaultProxy("127.0.0.1", self.postgres.port)
+        if with_proxies and self.redis:
+            self.proxies["broker"] = FaultProxy("127.0.0.1", self.redis.port)
+
+    def environment_of(self, process: str) -> dict[str, str]:
+        """Where a process finds its servers."""
+        found: dict[str, str] = {}
+        if self.postgres:
+            proxy = self.proxies.get("api-database" if process == "api" else "workers-database")
+            port = proxy.port if proxy else self.postgres.port
+            found["FUSION_DATABASE_URL"] = (
+                make_url(self.postgres.url).set(port=port).render_as_string(hide_password=False)
+            )
+        if self.redis:
+            broker = self.proxies.get("broker")
+            found["FUSION_BROKER_URL"] = f"redis://127.0.0.1:{broker.port if broker else self.redis.port}/0"
+        return found
+
+    def stop(self) -> None:
+        for proxy in self.proxies.values():
+            proxy.close()
+        for server in (self.redis, self.postgres):
+            if server is not None:
+                server.stop()
+
+
+def _prepare(settings: Settings) -> tuple[Engine, str]:
+    """Tables and an admin key, as an operator makes them once."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    upgrade(settings.database_url)
+    engine = create_engine(settings.database_url)
+    pepper = load_pepper(settings.key_pepper_file)
+    return engine, ensure_admin_key(engine, path=settings.data_dir / "admin.key", pepper=pepper)
+
+
+def answers(service: Service) -> bool:
+    try:
+        return httpx2.get(f"{service.url}/livez", timeout=2).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = WAIT_SECONDS) -> float:
+    """Wait until the condition holds; how many seconds it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
