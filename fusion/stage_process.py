@@ -106,9 +106,10 @@ def run_request(path: Path, *, events_descriptor: int) -> int:
     die_with_parent()
     if not has_reader(events_descriptor):
         sys.exit("the supervisor ended before the stage began")
-    request = read_request(path)
-    events = EventPipe(events_descriptor, request.out_dir)
+    events = EventPipe(events_descriptor, path.parent)
     try:
+        request = read_request(path)
+        events = EventPipe(events_descriptor, request.out_dir)
         report = run_stage(request.stage, request.spec, request.inputs, request.out_dir, progress=events)
     except Exception as error:  # noqa: BLE001 - the border of the process: every failure becomes an event
         events.send({"type": "error", **as_fusion_error(error).to_dict()})

@@ -1,8 +1,9 @@
 """The service with one safeguard missing. A suite that stays green with any of these proves nothing.
 
-`no_fence`: writes name the step and its status but not the attempt. `announce_once`: a doorbell that was lost
-is never rung again, and nobody looks unasked. `no_idempotency`: the key of a request is ignored.
-`late_acknowledge`: a message is acknowledged when its work is done. `no_fsync`: nothing is forced to the disk.
+`no_fence`: writes name the step and its status but not the attempt. `announce_once`: a doorbell that was
+lost is never rung again, and nobody looks unasked. `no_idempotency`: the key of a request is ignored.
+`late_acknowledge`: a message is acknowledged when its work is done. `no_fsync`: nothing is forced to the
+disk.
 """
 
 import os

@@ -106,16 +106,19 @@ class Crowd:
 
     def _look(self, client: FusionClient) -> None:
         for job_id in list(self.open):
-            job = self._ask(lambda job_id=job_id: client.get_job(job_id))  # type: ignore[misc]
+            job = self._ask(lambda job_id=job_id: client.get_job(job_id))
             if job is None:
                 return
             if job.status == "failed" and job.error is not None and job.error.retryable:
-                self.log.num_retries += self._ask(lambda job_id=job_id: client.retry(job_id)) is not None  # type: ignore[misc]
+                self.log.num_retries += self._ask(lambda job_id=job_id: client.retry(job_id)) is not None
             elif job.status in FINISHED:
                 del self.open[job_id]
             elif job_id in self._paused and (self._stop.is_set() or self._rng.random() < 0.2):
-                if self._ask(lambda job_id=job_id: client.resume(job_id)) is not None:  # type: ignore[misc]
-                    self._paused.discard(job_id)
+                self._resume(client, job_id)
+
+    def _resume(self, client: FusionClient, job_id: str) -> None:
+        if self._ask(lambda: client.resume(job_id)) is not None:
+            self._paused.discard(job_id)
 
     def _change_a_mind(self, client: FusionClient) -> None:
         if not self.open or self._rng.random() > 0.1:

@@ -1,8 +1,9 @@
 """A stand-in for the engine whose output tells everything that was read, in which order and how often.
 
-Every stage hashes its inputs and then its samples, one after another. A sample that was skipped or read twice,
-an input of another job, or a checkpoint of another run give another last hash than `expected_chain`. Beside it
-lies the name of the attempt that wrote it, so that the work of a stale one shows although its hash is right.
+Every stage hashes its inputs and then its samples, one after another. A sample that was skipped or read
+twice, an input of another job, or a checkpoint of another run give another last hash than
+`expected_chains`. Beside it lies the name of the attempt that wrote it: the work of a stale one shows
+although its hash is right.
 
     python -m tests.faults.hash_chain REQUEST --events-fd N
 """

@@ -132,8 +132,8 @@ def _check_failure(job: Job, steps: list[Step], rows: _Rows, verdict: Verdict) -
         verdict.add("wrong", f"{job.id} failed without a reason or a way out")
     for step in failed:
         spent = [one for one in rows.attempts[step.id] if one.attempt > step.forgiven_attempts]
-        if len(spent) < 3 and not (step.error or {}).get("category") == "user":
-            verdict.add("wrong", f"{step.id} failed after {len(spent)} attempts that count")
+        if len(spent) < 3 and (step.error or {}).get("category") != "user":
+            verdict.add("wrong", f"{step.id} failed after {len(spent)} attempts that count: {step.error}")
 
 
 def _check_attempts(step: Step, attempts: list[Attempt], verdict: Verdict) -> None:
@@ -215,8 +215,8 @@ def _check_author(
     if step.artifact_id != artifact.id or written_by.get("step_id") != step.id or len(authors) != 1:
         verdict.add(
             "wrong",
-            f"{step.id}: attempt {succeeded} succeeded, {artifact.id} is of attempt {artifact.attempt} and its "
-            f"bytes are of {written_by}",
+            f"{step.id}: attempt {succeeded} succeeded, {artifact.id} is of attempt {artifact.attempt} and "
+            f"its bytes are of {written_by}",
         )
 
 

@@ -80,7 +80,7 @@ def test_a_user_mistake_is_an_error_event_and_exit_code_1(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 def test_a_log_on_a_full_disk_hides_no_error(tmp_path: Path) -> None:
-    spec = tiny_spec(dict.fromkeys(("target", "mpt", "prose"), tmp_path), tmp_path / "nowhere.jsonl")
+    spec = tiny_spec({name: tmp_path / name for name in ("target", "mpt", "prose")}, tmp_path / "nowhere")
 
     code, events = run_request(prepare_request(tmp_path, spec), tmp_path, log=Path("/dev/full"))
 

@@ -1,4 +1,4 @@
-"""What can happen to a running service. Every fault ends by itself: a frozen process thaws, a full disk empties."""
+"""What can happen to a running service. Every fault ends: a frozen process thaws, a full disk empties."""
 
 import os
 import random
