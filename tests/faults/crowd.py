@@ -55,6 +55,10 @@ class Crowd:
     def start(self) -> None:
         self._thread.start()
 
+    def join(self) -> None:
+        """Wait until the given number of jobs has ended."""
+        self._thread.join()
+
     def stop(self) -> None:
         """Submit nothing more."""
         self._stop.set()

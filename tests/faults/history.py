@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from app.db.models import Artifact, ArtifactFile, Attempt, Event, IdempotencyKey, Job, Model, Step, StepNeed
+from app.db.models import Artifact, ArtifactFile, Attempt, Event, Job, Model, Step, StepNeed
 from app.db.session import read_only
 from app.storage.digests import pieces_sha256
 from app.storage.store import ObjectStore, blob_key
@@ -68,7 +68,6 @@ class _Rows:
     artifacts: dict[str, list[Artifact]]
     files: dict[str, list[ArtifactFile]]
     needs: dict[str, list[str]]
-    keys: dict[str, str]
     models: list[Model]
 
 
@@ -259,6 +258,5 @@ def _read(engine: Engine) -> _Rows:
             artifacts=artifacts,
             files=files,
             needs=needs,
-            keys={row.key: row.job_id for row in session.scalars(select(IdempotencyKey))},
             models=list(session.scalars(select(Model).where(Model.job_id.is_not(None)))),
         )

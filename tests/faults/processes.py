@@ -67,6 +67,11 @@ class Process:
         if self._popen is not None:
             self._popen.wait()
 
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        assert self._popen is not None
+        return self._popen.wait(timeout=STOP_SECONDS)
+
     def stop(self) -> None:
         """SIGTERM and patience; what it leaves behind is killed."""
         if self._popen is None:
