@@ -96,8 +96,6 @@ class PostgresServer:
     """A PostgreSQL that syncs to disk, so that it may be killed."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        folder.chmod(0o755)
         self.port = free_port()
         self._data = init_postgres(folder)
         self._popen = start_postgres(self._data, port=self.port, durable=True)
@@ -140,7 +138,6 @@ class RedisServer:
     """A Redis of our own that forgets everything when it dies."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
         self.port = free_port()
         self._folder = folder
         self._popen = start_redis(folder, port=self.port)

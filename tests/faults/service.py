@@ -25,6 +25,7 @@ from tests.faults.controls import CONTROL_VARIABLE
 from tests.faults.hash_chain import SAMPLE_SECONDS_VARIABLE
 from tests.faults.processes import PostgresServer, Process, RedisServer, python
 from tests.support.fault_proxy import FaultProxy
+from tests.support.server_folders import server_folder
 from tests.support.services import free_port
 
 Profile = Literal["sqlite", "postgresql"]
@@ -115,7 +116,12 @@ def running_service(
             **({CONTROL_VARIABLE: control} if control else {}),
             **(environment or {}),
         }
-        servers = _Servers(folder, profile, with_broker=num_celery_workers > 0, with_proxies=with_proxies)
+        # Not below `folder`: PostgreSQL runs as another user, who may not look into a test's folder.
+        postgres = (
+            PostgresServer(held.enter_context(server_folder("postgres"))) if profile == "postgresql" else None
+        )
+        redis = RedisServer(held.enter_context(server_folder("redis"))) if num_celery_workers else None
+        servers = _Servers(postgres, redis, with_proxies=with_proxies)
         held.callback(servers.stop)
         settings = Settings(data_dir=folder / "data", database_url=servers.database_url)
         engine, key = _prepare(settings)
@@ -159,9 +165,11 @@ def running_service(
 class _Servers:
     """Database and broker, with a proxy before each for the workers and one for the API."""
 
-    def __init__(self, folder: Path, profile: Profile, *, with_broker: bool, with_proxies: bool) -> None:
-        self.postgres = PostgresServer(folder / "postgres") if profile == "postgresql" else None
-        self.redis = RedisServer(folder / "redis") if with_broker else None
+    def __init__(
+        self, postgres: PostgresServer | None, redis: RedisServer | None, *, with_proxies: bool
+    ) -> None:
+        self.postgres = postgres
+        self.redis = redis
         self.database_url = self.postgres.url if self.postgres else ""
         self.proxies: dict[str, FaultProxy] = {}
         if with_proxies and self.postgres:

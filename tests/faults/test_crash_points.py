@@ -79,7 +79,7 @@ def client(service: Service) -> Iterator[FusionClient]:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     path = tmp_path / "corpus.jsonl"
-    path.write_text('{"text": "a line that no other test has"}\n' * 100)
+    path.write_text(f'{{"text": "{tmp_path.name}"}}\n' * 100)
     return path
 
 

@@ -5,6 +5,7 @@ Exit code 1 when anything was lost, done twice, wrong, or never ended.
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -26,6 +27,8 @@ def main() -> None:
     parser.add_argument("--control", choices=CONTROLS, help="take a safeguard out: the run must end red")
     parser.add_argument("--keep", type=Path, help="leave logs and data in this folder")
     options = parser.parse_args()
+    # So that the processes of the service go, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reports = []
     for profile in options.profile or ("postgresql", "sqlite"):
         minutes = options.minutes or MINUTES[profile]
