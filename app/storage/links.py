@@ -29,16 +29,26 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def appearing_for_good(path: Path) -> Iterator[Path]:
-    """`appearing`, and it survives a power cut: file, folder, and every folder that had to be made."""
-    new_folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+def appearing_for_good(path: Path, *, below: Path) -> Iterator[Path]:
+    """`appearing`, and it survives a power cut: the file, and every folder from it up to `below`."""
     with appearing(path) as partial:
         yield partial
         sync(partial)
         failpoint("blob.written")
     failpoint("blob.renamed")
-    for folder in (path.parent, *(folder.parent for folder in new_folders)):
+    # Also those that were there: whoever made one at this very moment may not have got so far.
+    for folder in path.parents:
         sync(folder)
+        if folder == below:
+            break
+
+
+def make_folder_for_good(path: Path, *, mode: int) -> None:
+    """Make a folder, with its parents, that survives a power cut; one that is there stays as it is."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True, mode=mode)
+    for folder in missing:
+        sync(folder.parent)
 
 
 def link_or_copy(source: Path, destination: Path) -> None:

@@ -49,11 +49,12 @@ class ObjectStorage:
             return
         with _translated(key):
             if self._local_root is not None:
-                self._put_link(self._local_root / key, path, sha256=sha256)
+                self._put_link(self._local_root, key, path, sha256=sha256)
             elif path.stat().st_size <= _SINGLE_REQUEST_BYTES:
                 self._put_whole(key, path, sha256=sha256)
             else:
                 self._put_in_parts(key, path, sha256=sha256)
+        failpoint("object.put")
         self._remember(key, sha256)
 
     def get_file(self, key: str, path: Path, *, sha256: str) -> None:
@@ -136,10 +137,10 @@ class ObjectStorage:
             self._remember(key, sha256)
         return is_right
 
-    def _put_link(self, blob: Path, path: Path, *, sha256: str) -> None:
+    def _put_link(self, root: Path, key: str, path: Path, *, sha256: str) -> None:
         # First: the age of a blob, also of one that is only just appearing, counts from when it was stored.
         os.utime(path)
-        with appearing_for_good(blob) as partial:
+        with appearing_for_good(root / key, below=root) as partial:
             link_or_copy(path, partial)
             check_digest(path, found=file_sha256(partial), expected=sha256)
 
@@ -151,7 +152,6 @@ class ObjectStorage:
         except AlreadyExistsError:
             if not self._holds(key, sha256, num_bytes=len(data)):
                 obstore.put(self._store, key, data)
-        failpoint("object.put")
 
     def _put_in_parts(self, key: str, path: Path, *, sha256: str) -> None:
         # No condition here: the last part is sent only when all bytes are those that the key promises.

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from obstore.store import LocalStore, MemoryStore, from_url
 
+from app.storage.links import make_folder_for_good
 from app.storage.object_storage import ObjectStorage
 from app.storage.store import ObjectStore
 from fusion.errors import UserError
@@ -46,5 +47,5 @@ def _client_options() -> dict[str, Any]:
 
 
 def _open_folder(root: Path) -> ObjectStore:
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder_for_good(root, mode=0o700)
     return ObjectStorage(LocalStore(prefix=root, mkdir=True), local_root=root)
