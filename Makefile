@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check bench bench-quality up constraints clean
+.PHONY: help setup demo test chaos check bench bench-quality up constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -22,6 +22,9 @@ demo: $(READY) ## Train three small models, fuse them through the REST service, 
 
 test: $(READY) ## Run all tests, end to end on SQLite and on PostgreSQL + Redis + Celery
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: $(READY) ## Kill, freeze and cut everything for 30 minutes on PostgreSQL + Redis and 10 on SQLite; CHAOS="--minutes 1 --seed 7"
+	$(BIN)/python -m tests.faults.chaos $(CHAOS)
 
 check: $(READY) ## Format, lint, types, import contracts, dependencies
 	$(BIN)/ruff format --check .

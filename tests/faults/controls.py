@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import and_, select
+from sqlalchemy.orm import Session
 
 CONTROL_VARIABLE = "FAULTS_CONTROL"
 
@@ -21,39 +22,30 @@ def take_out(control: str) -> None:
 
 
 def _no_fence() -> None:
-    from app.artifacts import repository as artifacts
-    from app.db.models import Attempt, Step
-    from app.jobs import completion, reports, repository
-    from app.jobs.lifecycle import StepStatus
+    from app.db import fence
+    from app.db.models import Step
 
-    move_step, end_attempt = repository.move_step, repository.end_attempt
+    # First: others take this one by name when they are imported.
+    fence.is_held = lambda step_id, _attempt: and_(Step.id == step_id, Step.status == "running")
+    from app.jobs import attempts, completion, repository
 
-    def running(step_id: str, _attempt: int) -> Any:
-        return and_(Step.id == step_id, Step.status == StepStatus.RUNNING)
+    locked, move_step, end_attempt = completion._locked, repository.move_step, attempts.end
 
-    def current(session: Any, step_id: str) -> int:
-        attempt: int = session.scalar(select(Step.attempt).where(Step.id == step_id))
+    def current(session: Session, step_id: str) -> int:
+        attempt: int = session.scalars(select(Step.attempt).where(Step.id == step_id)).one()
         return attempt
 
-    def move_any(session: Any, step_id: str, **values: Any) -> bool:
+    def move_any(session: Session, step_id: str, **values: Any) -> bool:
         return move_step(session, step_id, **{**values, "attempt": current(session, step_id)})
 
-    def end_any(session: Any, step_id: str, **values: Any) -> None:
+    def end_any(session: Session, step_id: str, **values: Any) -> None:
         end_attempt(session, step_id, **{**values, "attempt": current(session, step_id)})
 
-    def is_running(session: Any, step_id: str, _attempt: int) -> bool:
-        return session.scalar(select(Step.id).where(running(step_id, 0))) is not None
-
-    def hold(session: Any, *, step_id: str, attempt: int) -> bool:
-        return is_running(session, step_id, attempt)
-
-    repository.running = running
+    completion._locked = lambda session, step_id, _attempt: locked(
+        session, step_id, current(session, step_id)
+    )
     repository.move_step = move_any
-    repository.end_attempt = end_any
-    completion._is_running = is_running
-    reports.holds_step = hold
-    artifacts.hold_running_step = hold
-    assert Attempt.__tablename__
+    attempts.end = end_any
 
 
 def _announce_once() -> None:
@@ -65,17 +57,17 @@ def _announce_once() -> None:
 
 
 def _no_idempotency() -> None:
-    from app.jobs import service
+    from app import idempotency
 
-    service._job_of_key = lambda *_args, **_kwargs: None
-    service._keep_key = lambda *_args, **_kwargs: True
+    idempotency.answer_once = lambda _session, _asked, act: idempotency._response(act())
 
 
 def _late_acknowledge() -> None:
     from workers.celery_app import app
+    from workers.tasks import wake
 
     app.conf.task_acks_late = True
-    app.tasks["fusion.wake"].acks_late = True
+    wake.acks_late = True
 
 
 def _no_fsync() -> None:

@@ -151,7 +151,7 @@ class Disk:
 
 
 def states(recording: Recording, *, seed: int, at_most: int) -> Iterator[tuple[list[Step], Disk]]:
-    """Disks that a power cut may leave, with the steps before it: all of them, or a sample after each step."""
+    """Disks that a power cut may leave, with the steps before it: all, or a sample after each step."""
     rng = random.Random(seed)
     root_inode = recording.root.stat().st_ino
     for num in range(len(recording.steps) + 1):
@@ -171,7 +171,7 @@ def states(recording: Recording, *, seed: int, at_most: int) -> Iterator[tuple[l
                 if is_there:
                     # Any part of what nobody synced may have been written.
                     held[inode] = written[inode][: rng.randint(0, len(written[inode]))]
-            there = {name: inode for name, inode in seen.items() if inode is not None}
+            left = {name: inode for name, inode in seen.items() if inode is not None}
             yield done, Disk(root_inode, recording.root, left, held)
 
 

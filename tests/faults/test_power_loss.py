@@ -1,7 +1,7 @@
 """The power fails at any moment of a commit: what the database relies on is on the disk, whole.
 
 The real code runs on a real folder while its system calls are recorded; then disks that a power cut could
-have left are looked at. Killing a process shows nothing of this: the kernel keeps what it has not yet written.
+have left are looked at. To kill a process shows nothing of this: the kernel keeps what it has to write.
 """
 
 import os

@@ -2,8 +2,8 @@
 
     python -m tests.faults.zombies DATABASE_URL [--num 2000]
 
-Every zombie held a step, fell silent until the reconciler gave the step to another worker, and then writes at the
-same moment as that one: its end in every form, progress, metrics, notes, artifacts and a heartbeat.
+Every zombie held a step, fell silent until the reconciler gave the step to another worker, and then writes at
+the same moment as that one: its end in every form, progress, metrics, notes, artifacts and a heartbeat.
 """
 
 import argparse
@@ -70,7 +70,7 @@ WRITES: dict[str, Write] = {
 
 
 def raise_zombies(engine: Engine, *, num: int, seed: int) -> tuple[Counter[str], Counter[str], int]:
-    """Raise them; how many of each write were refused and accepted, and how often a live attempt was hindered."""
+    """Raise them; writes refused, writes accepted, and how often a live attempt was hindered."""
     rng = random.Random(seed)
     refused: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
@@ -110,7 +110,7 @@ def main() -> None:
         create_engine(options.url), num=options.num, seed=options.seed
     )
     print(
-        f"seed {options.seed}: {refused.total()} of {options.num} zombies refused, {accepted.total()} accepted"
+        f"seed {options.seed}: {options.num} zombies, {refused.total()} refused, {accepted.total()} accepted"
     )
     print("  by write:", dict(sorted(refused.items())), "accepted:", dict(accepted))
     print(f"  live attempts hindered: {num_hindered}")
