@@ -38,6 +38,8 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "project_not_found": "GET /v1/projects lists the projects that this key sees",
     "project_exists": "choose another name",
     "project_has_jobs": "cancel its jobs first, and wait for their end",
+    "download_url_invalid": "make one with POST /v1/artifacts/{id}/download_url, and use it unchanged",
+    "download_url_expired": "POST /v1/artifacts/{id}/download_url makes a new one",
     "api_key_not_found": "GET /v1/api_keys lists the keys of this project",
     "cursor_not_found": "start again without `after`",
     "not_found": "GET /openapi.json describes every path",

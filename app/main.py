@@ -13,6 +13,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from app.accounts import key_endpoints, project_endpoints
 from app.accounts.dependencies import require_principal
 from app.accounts.secret_files import load_pepper
+from app.artifacts import download_endpoints
 from app.artifacts import endpoints as artifact_endpoints
 from app.audit import endpoints as audit_endpoints
 from app.audit.middleware import AuditMiddleware
@@ -42,6 +43,7 @@ _GUARDED_ROUTERS = (
     upload_endpoints.router,
     model_endpoints.router,
     artifact_endpoints.router,
+    download_endpoints.router,
     key_endpoints.router,
     project_endpoints.router,
     audit_endpoints.router,
@@ -77,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     install_error_handlers(app)
     app.include_router(open_endpoints.router)
+    app.include_router(download_endpoints.open_router)
     for router in _GUARDED_ROUTERS:
         # Before anything else of a route: sessions and engine are bound to the project of its caller.
         app.include_router(router, dependencies=[Depends(require_principal)])

@@ -3,7 +3,7 @@
 import logging
 import os
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     """Largest part of an upload in parts."""
     upload_kept_seconds: Annotated[float, Field(gt=0)] = 86_400
     """How long an unfinished upload in parts waits for its next part."""
+
+    download_mode: Literal["auto", "proxy"] = "auto"
+    """`auto`: clients fetch from the object store where it signs URLs; `proxy`: always through the API."""
+    public_url: str | None = None
+    """Address under which clients reach the API, for the links it gives; that of the request if not given."""
 
     lease_seconds: Annotated[int, Field(ge=1)] = 60
     """A worker that is silent for longer has lost its step."""

@@ -42,6 +42,7 @@ OPEN_PATHS: Final = frozenset(
         "/livez",
         "/readyz",
         "/v1/schemas/fusion-spec",
+        "/v1/downloads",
         "/openapi.json",
         "/docs",
         "/docs/oauth2-redirect",

@@ -4,6 +4,8 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -16,8 +18,16 @@ from app.artifacts.ranges import (
     parse_range,
     range_still_applies,
 )
-from app.errors import RangeNotSatisfiable
-from app.storage.store import ObjectDamaged, ObjectMissing, ObjectStore
+from app.db.models import ArtifactFile
+from app.errors import NotFound, RangeNotSatisfiable, problem_responses
+from app.storage.store import ObjectDamaged, ObjectMissing, ObjectStore, blob_key
+
+CONTENT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "All bytes.", "content": {"application/octet-stream": {}}},
+    206: {"description": "The bytes of one range.", "content": {"application/octet-stream": {}}},
+    304: {"description": "The client holds these bytes."},
+    **problem_responses(NotFound, RangeNotSatisfiable),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +43,16 @@ class StoredBytes:
     def etag(self) -> str:
         """A strong validator: equal exactly for equal bytes."""
         return f'"{self.sha256}"'
+
+
+def stored_bytes_of(file: ArtifactFile) -> StoredBytes:
+    """One file of an artifact."""
+    return StoredBytes(
+        key=blob_key(project_id=file.project_id, sha256=file.sha256),
+        size=file.num_bytes,
+        sha256=file.sha256,
+        filename=PurePosixPath(file.path).name,
+    )
 
 
 def download(request: Request, store: ObjectStore, stored: StoredBytes) -> Response:

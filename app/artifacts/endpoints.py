@@ -1,32 +1,23 @@
 """`/v1/artifacts`: what the steps of a job stored, and its bytes."""
 
-from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts import repository, service
-from app.artifacts.downloads import StoredBytes, download
+from app.artifacts.downloads import CONTENT_RESPONSES, download, stored_bytes_of
 from app.artifacts.kinds import ArtifactKind
 from app.artifacts.schemas import ArtifactObject, ArtifactWithFiles
 from app.db.dependencies import ReadSession
 from app.db.models import Artifact
-from app.errors import Forbidden, NotFound, RangeNotSatisfiable, Unauthorized, problem_responses
+from app.errors import Forbidden, NotFound, Unauthorized, problem_responses
 from app.lists import ListOf, Paging, list_of, page_of_rows
 from app.storage.dependencies import Store
-from app.storage.store import blob_key
 
 router = APIRouter(
     prefix="/v1/artifacts", tags=["Artifacts"], responses=problem_responses(Unauthorized, Forbidden)
 )
-
-CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "All bytes.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The bytes of one range.", "content": {"application/octet-stream": {}}},
-    304: {"description": "The client holds these bytes."},
-    **problem_responses(NotFound, RangeNotSatisfiable),
-}
 
 
 @router.get("")
@@ -68,10 +59,4 @@ def get_artifact_content(
     """Bytes of one file: whole, or one range of it. The entity tag is the sha256."""
     artifact = service.get_artifact(session, project_id=principal.project_id, artifact_id=artifact_id)
     file = service.get_artifact_file(session, artifact, path)
-    stored = StoredBytes(
-        key=blob_key(project_id=file.project_id, sha256=file.sha256),
-        size=file.num_bytes,
-        sha256=file.sha256,
-        filename=PurePosixPath(file.path).name,
-    )
-    return download(request, store, stored)
+    return download(request, store, stored_bytes_of(file))

@@ -7,8 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
-from app.artifacts.downloads import StoredBytes, download
-from app.artifacts.endpoints import CONTENT_RESPONSES
+from app.artifacts.downloads import CONTENT_RESPONSES, StoredBytes, download
 from app.catalog import files, repository
 from app.catalog.file_form import (
     EXPIRY_ANCHOR,

@@ -186,6 +186,8 @@ def _with_uploads(client: "FusionClient", spec: dict[str, Any]) -> dict[str, Any
         if file["path"] is not None:
             with explained_path_errors(code="path_not_readable", hint="make the file readable to you"):
                 uploaded = client.upload_file(Path(file["path"]))
+            if uploaded.status == "uploaded":
+                uploaded = client.wait_for_file(uploaded.id)
             if uploaded.status == "error":
                 raise SpecInvalid(
                     f"{file['path']}: {uploaded.status_details}",

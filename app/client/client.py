@@ -4,7 +4,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -12,9 +11,10 @@ import httpx2
 
 from app.client.administration import Administration
 from app.client.calls import PAGE_SIZE
-from app.client.download import OnProgress, download_artifact
 from app.client.errors import NotFoundError, UnreachableError
-from app.client.resources import Artifact, Event, File, Job, MetricPoint, Model, Step
+from app.client.files import Files
+from app.client.resources import Event, Job, MetricPoint, Step
+from app.client.results import Results
 from app.client.transport import Transport
 from fusion.spec import FusionSpec
 
@@ -32,7 +32,7 @@ class JobUpdate:
     metrics: list[MetricPoint]
 
 
-class FusionClient(Administration):
+class FusionClient(Administration, Files, Results):
     """One service, one API key.
 
     Requests that may be sent twice are retried with growing pauses; refusals raise `ApiError` and its kin.
@@ -162,57 +162,6 @@ class FusionClient(Administration):
                 return
             time.sleep(poll_seconds)
 
-    # Files, models, artifacts
-
-    def upload_file(self, path: Path, *, purpose: str = "corpus") -> File:
-        """Upload a corpus file; its id goes into `corpus.files[].file_id` of a spec."""
-        with path.open("rb") as file:
-
-            def form() -> dict[str, Any]:
-                file.seek(0)
-                return {"files": {"file": (path.name, file)}, "data": {"purpose": purpose}}
-
-            # A second copy after a lost answer costs disk only.
-            answer = self._transport.request("POST", "/v1/files", build=form, repeatable=True)
-        return File.model_validate(answer)
-
-    def models(self, *, job_id: str | None = None) -> list[Model]:
-        return self._list("/v1/models", Model, params={"job_id": job_id})
-
-    def get_model(self, model_id: str) -> Model:
-        return Model.model_validate(self._transport.request("GET", f"/v1/models/{model_id}"))
-
-    def artifacts(self, *, job_id: str) -> list[Artifact]:
-        return self._list("/v1/artifacts", Artifact, params={"job_id": job_id})
-
-    def get_artifact(self, artifact_id: str) -> Artifact:
-        """One artifact with the list of its files."""
-        return Artifact.model_validate(self._transport.request("GET", f"/v1/artifacts/{artifact_id}"))
-
-    def download_model(
-        self, model_or_job_id: str, into: Path, *, parallel: int = 4, on_progress: OnProgress | None = None
-    ) -> Path:
-        """Download a fused checkpoint, given its model id or the id of the job that made it.
-
-        Interrupted downloads continue where they stopped when called again.
-        """
-        if model_or_job_id.startswith("job-"):
-            model = self._model_of_job(model_or_job_id)
-        else:
-            model = self.get_model(model_or_job_id)
-        if model.artifact_id is None:
-            raise NotFoundError(
-                f"{model.id} has no files in this service", status=404, code="model_has_no_artifact"
-            )
-        return self.download_artifact(model.artifact_id, into, parallel=parallel, on_progress=on_progress)
-
-    def download_artifact(
-        self, artifact_id: str, into: Path, *, parallel: int = 4, on_progress: OnProgress | None = None
-    ) -> Path:
-        """Download all files of an artifact and verify them."""
-        artifact = self.get_artifact(artifact_id)
-        return download_artifact(self._transport, artifact, into, parallel=parallel, on_progress=on_progress)
-
     def spec_schema(self) -> dict[str, Any]:
         """JSON Schema of the spec as this service understands it."""
         schema: dict[str, Any] = self._transport.request("GET", "/v1/schemas/fusion-spec")
@@ -236,18 +185,6 @@ class FusionClient(Administration):
             if error.code != "cursor_not_found":
                 raise
             return self.metrics(job_id)
-
-    def _model_of_job(self, job_id: str) -> Model:
-        found = self.models(job_id=job_id)
-        if found:
-            return found[0]
-        job = self.get_job(job_id)
-        raise NotFoundError(
-            f"{job_id} is {job.status} and has no model",
-            status=404,
-            code="job_has_no_model",
-            hint="a model appears when the job has succeeded: `fusion watch` shows how far it is",
-        )
 
     def _submit(self, path: str, body: dict[str, Any], *, key: str | None, priority: int | None) -> Job:
         answer = self._transport.request(

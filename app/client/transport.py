@@ -15,6 +15,7 @@ MAX_ATTEMPTS = 5
 MAX_PAUSE_SECONDS = 20.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 60.0
+_TIMEOUT = httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS)
 _SENDABLE_KEY = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a header can carry
 
 
@@ -46,11 +47,14 @@ class Transport:
             base_url=base_url,
             headers=headers,
             transport=transport,
-            timeout=httpx2.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            timeout=_TIMEOUT,
         )
+        # For links to other places: they must not learn the key.
+        self.bare = httpx2.Client(headers={"user-agent": user_agent}, transport=transport, timeout=_TIMEOUT)
 
     def close(self) -> None:
         self.http.close()
+        self.bare.close()
 
     def request(
         self,

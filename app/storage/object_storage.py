@@ -9,12 +9,15 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, S3Store
 
+from app.logs import get_logger
 from app.storage.digests import check_digest, checked_pieces, file_sha256, pieces_sha256
 from app.storage.links import appearing, appearing_for_good, link_or_copy
 from app.storage.store import ObjectDamaged, ObjectMissing, StoredObject, check_key
@@ -28,6 +31,10 @@ REMOTE_PIECE_BYTES = 8 << 20
 _SINGLE_REQUEST_BYTES = 8 << 20
 _MAX_CONCURRENT_PARTS = 4
 _MAX_KNOWN_KEYS = 20_000
+# Whoever follows a signed URL saves the bytes, whatever they look like to a browser.
+_ATTRIBUTES = {"Content-Disposition": "attachment", "Content-Type": "application/octet-stream"}
+
+log = get_logger(__name__)
 
 
 class ObjectStorage:
@@ -86,6 +93,17 @@ class ObjectStorage:
                 )
             yield piece
             position += length
+
+    def signed_url(self, key: str, *, seconds: int) -> str | None:
+        check_key(key)
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        try:
+            return str(obstore.sign(self._store, "GET", key, timedelta(seconds=seconds)))
+        except BaseError as error:
+            # Credentials that read need not be credentials that sign.
+            log.warning("storage_cannot_sign", error=str(error))
+            return None
 
     def size(self, key: str) -> int | None:
         check_key(key)
@@ -148,10 +166,10 @@ class ObjectStorage:
         data = path.read_bytes()
         check_digest(path, found=hashlib.sha256(data).hexdigest(), expected=sha256)
         try:
-            obstore.put(self._store, key, data, mode="create")
+            obstore.put(self._store, key, data, mode="create", attributes=_ATTRIBUTES)
         except AlreadyExistsError:
             if not self._holds(key, sha256, num_bytes=len(data)):
-                obstore.put(self._store, key, data)
+                obstore.put(self._store, key, data, attributes=_ATTRIBUTES)
 
     def _put_in_parts(self, key: str, path: Path, *, sha256: str) -> None:
         # No condition here: the last part is sent only when all bytes are those that the key promises.
@@ -161,6 +179,7 @@ class ObjectStorage:
             key,
             pieces,
             use_multipart=True,
+            attributes=_ATTRIBUTES,
             chunk_size=_SINGLE_REQUEST_BYTES,
             max_concurrency=_MAX_CONCURRENT_PARTS,
         )

@@ -61,6 +61,9 @@ class ObjectStore(Protocol):
             ObjectMissing: on the first piece.
         """
 
+    def signed_url(self, key: str, *, seconds: int) -> str | None:
+        """A URL at which anybody may GET the object for a while; None where the store makes none."""
+
     def size(self, key: str) -> int | None:
         """Size in bytes, `None` where there is no such object."""
 

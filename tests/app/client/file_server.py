@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,12 @@ class Shelf:
     num_refusals: int = 0
     lie_about: dict[str, str] = field(default_factory=dict)
     """Digests to promise instead of the true ones, by path."""
+    linked_from: str = ""
+    """Address of a store to which links lead; no links without one."""
+    num_dead_links: int = 0
+    """How many answers of the store say that a link has expired."""
+    num_links: int = 0
+    fetched_from_store: list[str] = field(default_factory=list)
     ranges_asked: list[tuple[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -53,10 +60,37 @@ def serving(shelf: Shelf) -> Iterator[str]:
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            if url.path.endswith("/content"):
+            if url.path.startswith("/store/"):
+                self._send_from_store(url.path.removeprefix("/store/"))
+            elif url.path.endswith("/content"):
                 self._send_file(parse_qs(url.query)["path"][0])
             else:
                 self._send(200, shelf.description(), {})
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if not shelf.linked_from:
+                self._send(404, b"", {})
+                return
+            with shelf.lock:
+                shelf.num_links += 1
+            link = {
+                "served_by": "storage",
+                "url": f"{shelf.linked_from}/store/{asked['path']}?signature={shelf.num_links}",
+                "expires_at": time.time() + asked["expires_in"],
+            }
+            self._send(200, json.dumps(link).encode(), {})
+
+        def _send_from_store(self, path: str) -> None:
+            assert self.headers["Authorization"] is None, "the store learns the key"
+            if shelf.take("num_dead_links"):
+                self._send(403, b"<Error>Request has expired</Error>", {})
+                return
+            with shelf.lock:
+                shelf.fetched_from_store.append(path)
+            start, end = map(int, re.findall(r"\d+", self.headers["Range"]))
+            data = shelf.files[path]
+            self._send(206, data[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(data)}"})
 
         def _send_file(self, path: str) -> None:
             if shelf.take("num_refusals"):

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+import app.client.download
 from app.client.client import FusionClient
 from app.client.download import download_artifact
 from app.client.errors import DownloadError, UnreachableError
 from app.client.ranges import PartialFile
 from app.client.transport import Transport
 from tests.app.client.file_server import ARTIFACT_ID, Shelf, serving
+from tests.support.services import free_port
 
 BIG = bytes(range(256)) * 400
 RANGE_BYTES = 10_000
@@ -158,6 +160,55 @@ def test_too_little_room_is_said_before_the_first_byte(tmp_path: Path) -> None:
             download_artifact(transport, huge, tmp_path, parallel=1)
 
     assert shelf.ranges_asked == []
+
+
+@pytest.fixture
+def linked(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    """A shelf whose files come from a store, by links."""
+    monkeypatch.setattr(app.client.download, "MIN_LINKED_BYTES", 1)
+    shelf = shelf_of(big=BIG, small=b"text", empty=b"")
+    with serving(shelf) as store:
+        shelf.linked_from = store
+        yield shelf
+
+
+def test_bytes_come_from_the_store_where_it_signs_links(linked: Shelf, tmp_path: Path) -> None:
+    download(linked, tmp_path)
+
+    assert found(tmp_path) == linked.files
+    assert set(linked.fetched_from_store) == {"big", "small"}
+    assert linked.num_links == 2, "one link per file"
+    assert linked.ranges_asked == []
+
+
+def test_a_link_that_expired_is_replaced(linked: Shelf, tmp_path: Path) -> None:
+    linked.num_dead_links = 3
+
+    download(linked, tmp_path, parallel=1)
+
+    assert found(tmp_path) == linked.files
+    assert linked.num_links == 5
+    assert linked.ranges_asked == []
+
+
+def test_cuts_of_the_store_continue_too(linked: Shelf, tmp_path: Path) -> None:
+    linked.num_cuts = 5
+
+    assert found(download(linked, tmp_path, parallel=1)) == linked.files
+
+
+def test_a_store_out_of_reach_is_done_without(linked: Shelf, tmp_path: Path) -> None:
+    linked.linked_from = f"http://127.0.0.1:{free_port()}"
+
+    assert found(download(linked, tmp_path)) == linked.files
+    assert len(linked.ranges_asked) >= 2
+
+
+def test_the_store_may_not_make_up_bytes(linked: Shelf, tmp_path: Path) -> None:
+    linked.lie_about["small"] = "0" * 64
+
+    with pytest.raises(DownloadError, match="promised sha256"):
+        download(linked, tmp_path)
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Calls about what jobs made: models, artifacts, and their bytes."""
+
+from pathlib import Path
+
+from app.client.calls import Calls
+from app.client.download import OnProgress, download_artifact
+from app.client.errors import NotFoundError
+from app.client.resources import Artifact, Job, Model
+
+
+class Results(Calls):
+    """What users take home."""
+
+    def models(self, *, job_id: str | None = None) -> list[Model]:
+        return self._list("/v1/models", Model, params={"job_id": job_id})
+
+    def get_model(self, model_id: str) -> Model:
+        return Model.model_validate(self._transport.request("GET", f"/v1/models/{model_id}"))
+
+    def artifacts(self, *, job_id: str) -> list[Artifact]:
+        return self._list("/v1/artifacts", Artifact, params={"job_id": job_id})
+
+    def get_artifact(self, artifact_id: str) -> Artifact:
+        """One artifact with the list of its files."""
+        return Artifact.model_validate(self._transport.request("GET", f"/v1/artifacts/{artifact_id}"))
+
+    def download_model(
+        self, model_or_job_id: str, into: Path, *, parallel: int = 4, on_progress: OnProgress | None = None
+    ) -> Path:
+        """Download a fused checkpoint, given its model id or the id of the job that made it.
+
+        Interrupted downloads continue where they stopped when called again.
+        """
+        if model_or_job_id.startswith("job-"):
+            model = self._model_of_job(model_or_job_id)
+        else:
+            model = self.get_model(model_or_job_id)
+        if model.artifact_id is None:
+            raise NotFoundError(
+                f"{model.id} has no files in this service", status=404, code="model_has_no_artifact"
+            )
+        return self.download_artifact(model.artifact_id, into, parallel=parallel, on_progress=on_progress)
+
+    def download_artifact(
+        self, artifact_id: str, into: Path, *, parallel: int = 4, on_progress: OnProgress | None = None
+    ) -> Path:
+        """Download all files of an artifact and verify them."""
+        artifact = self.get_artifact(artifact_id)
+        return download_artifact(self._transport, artifact, into, parallel=parallel, on_progress=on_progress)
+
+    def _model_of_job(self, job_id: str) -> Model:
+        found = self.models(job_id=job_id)
+        if found:
+            return found[0]
+        job = Job.model_validate(self._transport.request("GET", f"/v1/jobs/{job_id}"))
+        raise NotFoundError(
+            f"{job_id} is {job.status} and has no model",
+            status=404,
+            code="job_has_no_model",
+            hint="a model appears when the job has succeeded: `fusion watch` shows how far it is",
+        )
