@@ -67,7 +67,12 @@ def test_every_route_but_the_open_ones_needs_a_key(app: FastAPI) -> None:
         for method, operation in operations.items()
         if "security" not in operation
     }
-    assert without_key == {"get /livez", "get /readyz", "get /v1/schemas/fusion-spec"}
+    assert without_key == {
+        "get /livez",
+        "get /readyz",
+        "get /v1/schemas/fusion-spec",
+        "get /v1/downloads",
+    }
 
 
 def test_the_housekeeper_runs_while_the_server_does(app: FastAPI) -> None:

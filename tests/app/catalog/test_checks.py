@@ -25,6 +25,7 @@ def _parquet(table: pa.Table, **options: object) -> bytes:
     return file.getvalue()
 
 
+GZIPPED = gzip.compress(RECORD * 3, mtime=0)  # a parameter of tests must be the same in every process
 PARQUET = _parquet(pa.table({"text": ["hello", "world"], "n": [1, 2]}))
 
 
@@ -63,8 +64,8 @@ def _problem(
         ("a.txt", "Zürich\n東京\n".encode(), "text", 2),
         ("no-extension", b"plain text", "text", 0),
         ("no-extension", RECORD, "jsonl", 1),
-        ("a.jsonl.gz", gzip.compress(RECORD * 3), "jsonl", 3),
-        ("a.gz", gzip.compress(RECORD * 3), "jsonl", 3),
+        ("a.jsonl.gz", GZIPPED, "jsonl", 3),
+        ("a.gz", GZIPPED, "jsonl", 3),
         ("a.txt.zst", zstd.compress(b"one\ntwo\n"), "text", 2),
         ("a.parquet", PARQUET, "parquet", 2),
         ("no-extension", PARQUET, "parquet", 2),
@@ -183,9 +184,9 @@ BOMB = 40 << 20
 @pytest.mark.parametrize(
     ("filename", "data"),
     [
-        ("a.jsonl.gz", gzip.compress(b'{"text": "%s"}\n' % (b"a" * 1000) * (BOMB // 1000))),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "%s"}\n' % (b"a" * 1000) * (BOMB // 1000), mtime=0)),
         ("a.txt.zst", zstd.compress(b"a" * BOMB)),
-        ("a.gz", gzip.compress(b"a" * BOMB)),
+        ("a.gz", gzip.compress(b"a" * BOMB, mtime=0)),
         (
             "a.parquet",
             _parquet(
