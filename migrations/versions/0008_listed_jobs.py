@@ -1,7 +1,7 @@
 """labels, filters, lineage and removal of jobs
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0008
+Revises: 0007
 Create Date: 2026-11-26 05:30:00
 """
 
