@@ -5,8 +5,10 @@
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ SLOW_SAMPLES = 0.2
 QUIET = {"FUSION_GC_SECONDS": "86400"}
 PATIENCE_SECONDS = 30.0
 RING_AGAIN_SECONDS = 16.0
+FREEZE_TRIES = 20
 
 
 @pytest.mark.parametrize("control", [None, "no_fence"])
@@ -38,8 +41,7 @@ def test_a_zombie_wakes_up(tmp_path: Path, control: str | None) -> None:
         wait_for(lambda: has_step(service, Step.done > NUM_SAMPLES / 2), what="half a step")
         zombie = busy_worker(service)
         frozen = [zombie.pid, *(stage.pid for stage in zombie.stages())]
-        for pid in frozen:
-            signal_to(pid, signal.SIGSTOP)
+        freeze_between_transactions(frozen, service.settings.data_dir / "fusion.db")
         wait_for(lambda: has_step(service, Step.attempt == 2), what="another attempt")
         for pid in frozen:
             signal_to(pid, signal.SIGCONT)
@@ -147,6 +149,24 @@ def judge(service: Service, crowd: Crowd) -> Verdict:
     for process in service.processes.values():
         process.stop()
     return check_history(service.engine, service.store, crowd.log)
+
+
+def freeze_between_transactions(pids: list[int], database: Path) -> None:
+    """Freeze processes, none of them in the middle of a write: that would hold up every other writer, too."""
+    for _ in range(FREEZE_TRIES):
+        for pid in pids:
+            signal_to(pid, signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            for pid in pids:
+                signal_to(pid, signal.SIGCONT)
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("always in the middle of a write")
 
 
 def signal_to(pid: int, number: signal.Signals) -> None:

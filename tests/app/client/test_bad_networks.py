@@ -65,7 +65,8 @@ def test_a_download_survives_a_hundred_cut_connections(tmp_path: Path) -> None:
         done = fusion("download", model.model_id, str(tmp_path / "fused"), api=api, url=url)
 
     assert done.returncode == 0, done.stderr
-    assert cuts.num_cut == NUM_CUTS
+    # Connections that are open at once may take one more each.
+    assert cuts.num_cut >= NUM_CUTS
     for name, data in contents.items():
         assert (tmp_path / "fused" / name).read_bytes() == data
     assert len(list((tmp_path / "fused").iterdir())) == len(contents) + 1
