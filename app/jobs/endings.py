@@ -21,16 +21,7 @@ LET_GO: Final[Mapping[str, Any]] = MappingProxyType({"worker_id": None, "lease_e
 
 def fail(session: Session, job: Job, step: Step, *, error: ErrorDict) -> None:
     """Running -> queued when another try can help and the budget allows it; else step and job fail."""
-    stored: dict[str, Any] = storable(dict(error))
-    earlier = attempts.errors_since_progress(session, step, outcome=AttemptOutcome.FAILED)
-    attempts.end(
-        session,
-        step.id,
-        attempt=step.attempt,
-        outcome=AttemptOutcome.FAILED,
-        reason=error["code"],
-        error=stored,
-    )
+    stored, earlier = _end_attempt(session, step, outcome=AttemptOutcome.FAILED, error=error)
     spent = attempts.spent_by(session, step, num_errors=step.num_errors + 1)
     if is_stopping(session, job):
         end_cancelled(session, job, step)
@@ -42,16 +33,7 @@ def fail(session: Session, job: Job, step: Step, *, error: ErrorDict) -> None:
 
 def lose(session: Session, job: Job, step: Step, *, error: ErrorDict) -> StepStatus:
     """Running -> queued, or failed when the budget for losses is spent."""
-    stored: dict[str, Any] = storable(dict(error))
-    earlier = attempts.errors_since_progress(session, step, outcome=AttemptOutcome.LOST)
-    attempts.end(
-        session,
-        step.id,
-        attempt=step.attempt,
-        outcome=AttemptOutcome.LOST,
-        reason=error["code"],
-        error=stored,
-    )
+    stored, earlier = _end_attempt(session, step, outcome=AttemptOutcome.LOST, error=error)
     if is_stopping(session, job):
         end_cancelled(session, job, step)
         return StepStatus.CANCELLED
@@ -144,6 +126,16 @@ def tell(session: Session, job: Job, step: Step, event_type: str, message: str, 
     repository.add_event(
         session, job, event_type, message, step_id=step.id, attempt=step.attempt, details=details
     )
+
+
+def _end_attempt(
+    session: Session, step: Step, *, outcome: AttemptOutcome, error: ErrorDict
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """End the running attempt with an error; that error as stored, and those before it that still count."""
+    stored: dict[str, Any] = storable(dict(error))
+    earlier = attempts.errors_since_progress(session, step, outcome=outcome)
+    attempts.end(session, step.id, attempt=step.attempt, outcome=outcome, reason=error["code"], error=stored)
+    return stored, earlier
 
 
 def _with_incident(error: dict[str, Any], step: Step) -> dict[str, Any]:

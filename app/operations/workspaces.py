@@ -164,10 +164,8 @@ def _processes_of(root: Path) -> set[int]:
     leaders = set(leaders_given(str(root / REQUEST_NAME)))
     with suppress(FileNotFoundError, ValueError):
         child = json.loads((root / _CHILD_NAME).read_text(encoding="utf-8"))
-        if start_ticks(child["pid"]) in (
-            None,
-            child["start_ticks"],
-        ):  # else the id is another process's by now
+        # With other ticks the id is another process's by now.
+        if start_ticks(child["pid"]) in (None, child["start_ticks"]):
             leaders.add(child["pid"])
     return {member for leader in leaders for member in members_of_session(leader)}
 

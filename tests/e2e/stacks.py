@@ -10,15 +10,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 import psutil
 
-from app.accounts.bootstrap import ensure_admin_key
-from app.accounts.secret_files import load_pepper
 from app.client import FusionClient
-from app.db.migrate import upgrade
-from app.db.session import create_engine
 from app.settings import Settings
+from tests.support.prepared_service import answers, prepare_service
 from tests.support.services import free_port
 
 START_SECONDS = 60.0
@@ -83,7 +79,8 @@ def production_stack(
         "FUSION_BROKER_URL": broker_url,
         "FUSION_ALLOWED_ROOTS": str(allowed_root),
     }
-    key = _prepare_database(folder, database_url)
+    engine, key = prepare_service(Settings(data_dir=folder / "data", database_url=database_url))
+    engine.dispose()
     port = free_port()
     uvicorn = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--port", str(port)]
     celery = [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker", "-Q", "cpu,gpu"]
@@ -101,22 +98,9 @@ def production_stack(
             for index in range(NUM_CELERY_WORKERS)
         ]
         url = f"http://127.0.0.1:{port}"
-        _wait_for(lambda: _answers(f"{url}/livez"), process=api, log=folder / "api.log")
+        _wait_for(lambda: answers(url), process=api, log=folder / "api.log")
         client = stack.enter_context(FusionClient(url, key))
         yield Stack(client=client, roots=[psutil.Process(worker.pid) for worker in workers])
-
-
-def _prepare_database(folder: Path, database_url: str) -> str:
-    """Tables and an admin key, as an operator makes them once."""
-    settings = Settings(data_dir=folder / "data", database_url=database_url)
-    settings.data_dir.mkdir(parents=True)
-    upgrade(settings.database_url)
-    engine = create_engine(settings.database_url)
-    try:
-        pepper = load_pepper(settings.key_pepper_file)
-        return ensure_admin_key(engine, path=settings.data_dir / "admin.key", pepper=pepper)
-    finally:
-        engine.dispose()
 
 
 @contextmanager
@@ -174,13 +158,6 @@ def _wait_for(condition: Callable[[], bool], *, process: subprocess.Popen[bytes]
         assert not ended, f"ended at once; its log ends with:\n{log.read_text()[-2000:]}"
         assert time.monotonic() < deadline, f"did not start; its log ends with:\n{log.read_text()[-2000:]}"
         time.sleep(0.1)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx2.get(url, timeout=2).is_success
-    except httpx2.TransportError:
-        return False
 
 
 def _command(process: psutil.Process) -> list[str]:

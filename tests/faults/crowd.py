@@ -42,7 +42,6 @@ class Crowd:
         self.log = ClientLog()
         self.unexpected: list[str] = []
         self.open: dict[str, str] = {}
-        self.submit_seconds: list[float] = []
         self._service = service
         self._rng = random.Random(seed)
         self._num_open = num_open
@@ -89,10 +88,8 @@ class Crowd:
         """One job; now and then the same request twice at once, as an impatient proxy sends it."""
         key = f"job-{uuid.uuid4().hex[:12]}"
         self.log.sent.add(key)
-        started = time.monotonic()
         num_at_once = 2 if self._rng.random() < 0.2 else 1
         answers = list(pool.map(lambda _: self._send(client, key), range(num_at_once)))
-        self.submit_seconds.append(time.monotonic() - started)
         if self._num_left is not None:
             self._num_left -= 1
         for job in answers:

@@ -1,7 +1,6 @@
 """The whole service as processes that a test may kill: API, workers, housekeeper, and their servers."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,14 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import httpx2
 from sqlalchemy import Engine, make_url
 
-from app.accounts.bootstrap import ensure_admin_key
-from app.accounts.secret_files import load_pepper
 from app.client import FusionClient
-from app.db.migrate import upgrade
-from app.db.session import create_engine
 from app.settings import Settings
 from app.storage.opening import open_store
 from app.storage.store import ObjectStore
@@ -25,6 +19,7 @@ from tests.faults.controls import CONTROL_VARIABLE
 from tests.faults.hash_chain import SAMPLE_SECONDS_VARIABLE
 from tests.faults.processes import PostgresServer, Process, RedisServer, python
 from tests.support.fault_proxy import FaultProxy
+from tests.support.prepared_service import answers, prepare_service
 from tests.support.server_folders import server_folder
 from tests.support.services import free_port
 
@@ -124,7 +119,7 @@ def running_service(
         servers = _Servers(postgres, redis, with_proxies=with_proxies)
         held.callback(servers.stop)
         settings = Settings(data_dir=folder / "data", database_url=servers.database_url)
-        engine, key = _prepare(settings)
+        engine, key = prepare_service(settings)
         held.callback(engine.dispose)
         port = free_port()
         programs = {
@@ -158,7 +153,7 @@ def running_service(
             redis=servers.redis,
             proxies=servers.proxies,
         )
-        wait_for(lambda: answers(service), what="the API")
+        wait_for(lambda: answers(service.url), what="the API")
         yield service
 
 
@@ -200,22 +195,6 @@ class _Servers:
                 server.stop()
 
 
-def _prepare(settings: Settings) -> tuple[Engine, str]:
-    """Tables and an admin key, as an operator makes them once."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    upgrade(settings.database_url)
-    engine = create_engine(settings.database_url)
-    pepper = load_pepper(settings.key_pepper_file)
-    return engine, ensure_admin_key(engine, path=settings.data_dir / "admin.key", pepper=pepper)
-
-
-def answers(service: Service) -> bool:
-    try:
-        return httpx2.get(f"{service.url}/livez", timeout=2).is_success
-    except httpx2.TransportError:
-        return False
-
-
 def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = WAIT_SECONDS) -> float:
     """Wait until the condition holds; how many seconds it took."""
     started = time.monotonic()
@@ -223,11 +202,3 @@ def wait_for(condition: Callable[[], bool], *, what: str, seconds: float = WAIT_
         assert time.monotonic() - started < seconds, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.02)
     return time.monotonic() - started
-
-
-def process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -26,3 +26,4 @@ def test_nothing_is_lost_or_done_twice(tmp_path: Path, profile: Profile) -> None
     assert report.verdict.violations == []
     assert report.unexpected == []
     assert report.faults.total() > 0
+    assert report.is_clean

@@ -41,7 +41,7 @@ class ChaosReport:
 
     @property
     def is_clean(self) -> bool:
-        return not self.verdict.violations and not self.unexpected
+        return self.verdict.num_jobs > 0 and not self.verdict.violations and not self.unexpected
 
 
 def run_chaos(
