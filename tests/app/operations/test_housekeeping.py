@@ -115,6 +115,11 @@ def test_processes_of_their_own_share_the_work(
                 for _ in range(num_processes)
             ]
         try:
+            # A process that is still being imported does not hear SIGTERM as a wish.
+            wait_for(
+                lambda: (tmp_path / "log").read_bytes().count(b"housekeeper_started") == num_processes,
+                seconds=60,
+            )
             project_id = given.make_project(engine)
             for _ in range(20):
                 given.submit(engine, project_id)
