@@ -29,6 +29,7 @@ from app.operations import endpoints as operation_endpoints
 from app.operations import open_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
 from app.request_context import RequestContextMiddleware
+from app.sealing import load_seals
 from app.settings import Settings, load_settings
 from app.storage.opening import open_store
 from fusion.spec import FusionSpec
@@ -77,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings.key_pepper_file,
         given=settings.key_pepper.get_secret_value() if settings.key_pepper is not None else None,
     )
+    app.state.seals = load_seals(settings, create=True)
     install_error_handlers(app)
     app.include_router(open_endpoints.router)
     app.include_router(download_endpoints.open_router)

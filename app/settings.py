@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     """Secret that API keys are hashed with; made in `data_dir` when not given."""
     key_pepper: SecretStr | None = None
     """The same secret by value, for API processes on several machines; wins over the file."""
+    sealing_key_file: Path = Path()
+    """Key of the secrets that the service must read again, such as those of webhooks; made in `data_dir` when
+    not given. To replace it, put the new one on a line before the old one."""
+    sealing_key: SecretStr | None = None
+    """The same by value, for processes on several machines; wins over the file."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -151,6 +156,7 @@ class Settings(BaseSettings):
             "storage_url": data.get("storage_url") or (data_dir / "storage").as_uri(),
             "capture_cache_dir": data.get("capture_cache_dir") or data_dir / "capture_cache",
             "key_pepper_file": data.get("key_pepper_file") or data_dir / "secrets" / "key_pepper",
+            "sealing_key_file": data.get("sealing_key_file") or data_dir / "secrets" / "sealing_key",
         }
 
     @model_validator(mode="after")

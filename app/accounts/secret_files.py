@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusion.errors import InfrastructureError
 
-_MIN_PEPPER_BYTES = 32
+_MIN_SECRET_BYTES = 32
 _OWNER_ONLY = 0o600
 
 
@@ -25,27 +25,37 @@ def write_secret(path: Path, text: str) -> None:
 def load_pepper(path: Path, *, given: str | None = None) -> bytes:
     """The key of the key hashes: `given` by the operator, or from `path`, where it is made on first use.
 
-    Two processes that start at once agree on one pepper: the first link wins and both read it back.
-
     Raises:
         InfrastructureError: it is too short to be a secret. Making another one would void every key.
     """
+    return load_secret(path, given=given, variable="FUSION_KEY_PEPPER").encode()
+
+
+def load_secret(path: Path, *, given: str | None, variable: str) -> str:
+    """Secrets, one a line: `given` by the operator in `variable`, or from `path`, where one is made at first.
+
+    Two processes that start at once agree on one: the first link wins and both read it back.
+
+    Raises:
+        InfrastructureError: one is too short to be a secret. Another would void what depends on it.
+    """
     if given is None and not path.exists():
-        _create_pepper(path)
-    pepper = (path.read_text() if given is None else given).strip().encode()
-    if len(pepper) < _MIN_PEPPER_BYTES:
-        origin = str(path) if given is None else "FUSION_KEY_PEPPER"
+        _create_secret(path)
+    text = (path.read_text() if given is None else given).strip()
+    shortest = min(len(line.strip().encode()) for line in text.splitlines() or [""])
+    if shortest < _MIN_SECRET_BYTES:
+        origin = str(path) if given is None else variable
         raise InfrastructureError(
-            f"{origin} holds {len(pepper)} bytes, expected at least {_MIN_PEPPER_BYTES}",
-            code="pepper_too_short",
-            hint="make one with `openssl rand -hex 32`, or restore the file: keys made with it depend on it",
+            f"{origin} holds {shortest} bytes, expected at least {_MIN_SECRET_BYTES}",
+            code="secret_too_short",
+            hint="make one with `openssl rand -hex 32`, or restore the file: what it made depends on it",
         )
-    return pepper
+    return text
 
 
-def _create_pepper(path: Path) -> None:
+def _create_secret(path: Path) -> None:
     candidate = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    write_secret(candidate, secrets.token_hex(_MIN_PEPPER_BYTES) + "\n")
+    write_secret(candidate, secrets.token_hex(_MIN_SECRET_BYTES) + "\n")
     try:
         os.link(candidate, path)
     except FileExistsError:

@@ -96,9 +96,10 @@ def _copy_database(source: Path, destination: Path) -> None:
 
 
 def _copy_secrets(settings: Settings, *, into: Path) -> None:
-    """The pepper, without which every key is void, and the admin key of `fusion serve`."""
-    if settings.key_pepper_file.is_file():
-        write_secret(into / "secrets" / "key_pepper", settings.key_pepper_file.read_text())
+    """Pepper and sealing key, without which keys and secrets are void, and `fusion serve`'s admin key."""
+    for file, name in ((settings.key_pepper_file, "key_pepper"), (settings.sealing_key_file, "sealing_key")):
+        if file.is_file():
+            write_secret(into / "secrets" / name, file.read_text())
     admin_key = settings.data_dir / _ADMIN_KEY
     if admin_key.is_file():
         write_secret(into / _ADMIN_KEY, admin_key.read_text())

@@ -15,6 +15,7 @@ def test_everything_lies_in_the_data_folder(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite:///{tmp_path}/fusion.db"
     assert settings.storage_url == f"file://{tmp_path}/storage"
     assert settings.key_pepper_file == tmp_path / "secrets" / "key_pepper"
+    assert settings.sealing_key_file == tmp_path / "secrets" / "sealing_key"
     assert (settings.broker_url, settings.host) == (None, "127.0.0.1")
 
 

@@ -133,9 +133,12 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
                 f"the allowed root {root} is not a folder on this machine",
                 hint="mount it on every worker, or take it out of FUSION_ALLOWED_ROOTS",
             )
-    pepper = settings.key_pepper_file
-    if settings.key_pepper is None and pepper.is_file():
-        if pepper.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            yield error("settings", f"others can read {pepper}", hint=f"chmod 600 {pepper}")
-        elif not os.access(pepper, os.R_OK):
-            yield error("settings", f"{pepper} cannot be read", hint="run as the user of the API")
+    for given, file in (
+        (settings.key_pepper, settings.key_pepper_file),
+        (settings.sealing_key, settings.sealing_key_file),
+    ):
+        if given is None and file.is_file():
+            if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                yield error("settings", f"others can read {file}", hint=f"chmod 600 {file}")
+            elif not os.access(file, os.R_OK):
+                yield error("settings", f"{file} cannot be read", hint="run as the user of the API")
