@@ -25,13 +25,24 @@ START_TRIES = 20
 
 
 class Process:
-    """A program that may be killed at any moment and started again. Its output goes on in one log."""
+    """A program that may be killed at any moment and started again. Its output goes on in one log.
+
+    `checkout` names the source tree whose packages it runs; None for the one of the tests. A change of it
+    counts from the next start on.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        checkout: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
+        self.checkout = checkout
         self._command = list(command)
         self._environment = {**os.environ, **environment}
         self._popen: subprocess.Popen[bytes] | None = None
@@ -52,7 +63,8 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=self._environment,
+                cwd=self.checkout,
+                env={**self._environment, **packages_of(self.checkout)},
                 start_new_session=True,
             )
 
@@ -168,6 +180,11 @@ class RedisServer:
         if self._popen.poll() is None:
             self.thaw()
             self.kill()
+
+
+def packages_of(checkout: Path | None) -> dict[str, str]:
+    """What makes Python take our packages from a source tree, before those that are installed."""
+    return {} if checkout is None else {"PYTHONPATH": str(checkout)}
 
 
 def python(*arguments: str) -> list[str]:

@@ -19,7 +19,7 @@ from tests.faults.controls import CONTROL_VARIABLE
 from tests.faults.hash_chain import SAMPLE_SECONDS_VARIABLE
 from tests.faults.processes import PostgresServer, Process, RedisServer, python
 from tests.support.fault_proxy import FaultProxy
-from tests.support.prepared_service import answers, prepare_service
+from tests.support.prepared_service import answers, prepare_service, prepare_with
 from tests.support.server_folders import server_folder
 from tests.support.services import free_port
 
@@ -98,8 +98,9 @@ def running_service(
     control: str | None = None,
     sample_seconds: float = 0.03,
     environment: dict[str, str] | None = None,
+    checkout: Path | None = None,
 ) -> Iterator[Service]:
-    """Start everything; at the end nothing of it is left."""
+    """Start everything, from another checkout when one is given; at the end nothing of it is left."""
     with ExitStack() as held:
         (folder / "failpoints").mkdir(parents=True)
         common = {
@@ -119,7 +120,7 @@ def running_service(
         servers = _Servers(postgres, redis, with_proxies=with_proxies)
         held.callback(servers.stop)
         settings = Settings(data_dir=folder / "data", database_url=servers.database_url)
-        engine, key = prepare_service(settings)
+        engine, key = prepare_service(settings) if checkout is None else prepare_with(checkout, settings)
         held.callback(engine.dispose)
         port = free_port()
         programs = {
@@ -134,6 +135,7 @@ def running_service(
                 python("-m", "tests.faults.entry", *arguments),
                 environment={**common, **servers.environment_of(name)},
                 log=folder / f"{name}.log",
+                checkout=checkout,
             )
             for name, arguments in programs.items()
         }

@@ -1,5 +1,10 @@
 """What an operator does once before a service starts, and whether it is up."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import httpx2
 from sqlalchemy import Engine
 
@@ -25,3 +30,28 @@ def answers(url: str) -> bool:
         return httpx2.get(f"{url}/livez", timeout=2).is_success
     except httpx2.TransportError:
         return False
+
+
+def prepare_with(checkout: Path, settings: Settings) -> tuple[Engine, str]:
+    """`prepare_service` as another release does it."""
+    subprocess.run(
+        [sys.executable, "-c", _PREPARE],
+        check=True,
+        cwd=checkout,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(checkout),
+            "FUSION_DATA_DIR": str(settings.data_dir),
+            "FUSION_DATABASE_URL": settings.database_url,
+        },
+    )
+    key = (settings.data_dir / "admin.key").read_text(encoding="ascii").strip()
+    return create_engine(settings.database_url), key
+
+
+_PREPARE = """
+from app.settings import load_settings
+from tests.support.prepared_service import prepare_service
+
+prepare_service(load_settings())
+"""
