@@ -20,6 +20,7 @@ from app.audit.middleware import AuditMiddleware
 from app.catalog import file_endpoints, model_endpoints, upload_endpoints
 from app.db.session import create_engine
 from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
+from app.hub import endpoints as hub_endpoints
 from app.jobs import action_endpoints as job_action_endpoints
 from app.jobs import endpoints as job_endpoints
 from app.jobs import history_endpoints as job_history_endpoints
@@ -49,6 +50,8 @@ _GUARDED_ROUTERS = (
     project_endpoints.router,
     audit_endpoints.router,
     operation_endpoints.router,
+    # Last: its paths begin with a name.
+    hub_endpoints.router,
 )
 _SCHEMA_REF = "#/components/schemas/{model}"
 

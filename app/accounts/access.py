@@ -27,6 +27,10 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/capabilities": (ANY_KEY, Scope.OPERATOR),
     "/v1/queues": (ANY_KEY, Scope.OPERATOR),
     "/v1/workers": (ANY_KEY, Scope.OPERATOR),
+    # The hub's protocol, at its paths.
+    "/api/models": (Scope.MODELS_READ, Scope.MODELS_WRITE),
+    "/api/whoami-v2": (ANY_KEY, Scope.OPERATOR),
+    "/{namespace}/{repo}/resolve": (Scope.ARTIFACTS_READ, Scope.ARTIFACTS_WRITE),
 }
 
 _CHECKS: Final = frozenset({("POST", "/v1/jobs/validate"), ("POST", "/v1/jobs/estimate")})

@@ -131,6 +131,8 @@ class ModelObject(BaseModel):
     name: str
     job_id: str | None
     artifact_id: str | None
+    hub_id: str | None
+    """Its repository for the hub's tools; null for a checkpoint that is not stored here."""
     ref: ModelRef | None
 
     @classmethod
@@ -142,6 +144,7 @@ class ModelObject(BaseModel):
             name=model.name,
             job_id=model.job_id,
             artifact_id=model.artifact_id,
+            hub_id=None if model.artifact_id is None else f"{model.project_id}/{model.id}",
             ref=None if model.origin is None else ModelRef.model_validate(model.origin),
         )
 

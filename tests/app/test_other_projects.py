@@ -29,7 +29,7 @@ from tests.support.tenants import Tenant, furnish
 
 BODIES: dict[str, Any] = {}
 """By route, where a body cannot be made from the OpenAPI document."""
-PLAIN_VALUES: dict[str, str] = {}
+PLAIN_VALUES: dict[str, str] = {"revision": "main", "path": "config.json"}
 """Path parameters that are no ids: a value that makes sense together with the ids of `furnish`."""
 WRITES_OF_ASKING = {"last_used_at"}
 """Columns that change because somebody asked, whatever the answer."""
