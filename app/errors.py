@@ -6,8 +6,8 @@
     ├── Forbidden 403           ├── UnsupportedMediaType 415
     ├── NotFound 404            ├── RangeNotSatisfiable 416
     ├── MethodNotAllowed 405    ├── Unprocessable 422
-    ├── PreconditionFailed 412  ├── Unavailable 503
-    └── InternalServerError 500
+    ├── PreconditionFailed 412  ├── TooManyRequests 429, of which QuotaExceeded is one
+    └── InternalServerError 500 └── Unavailable 503
 
 A problem has the members of RFC 9457, a `hint` that names the way out, and an `error` object as OpenAI's
 API has it, which its clients unwrap. It never holds a traceback.
@@ -34,7 +34,12 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 log = get_logger(__name__)
 
 OpenAiErrorType = Literal[
-    "invalid_request_error", "authentication_error", "permission_error", "not_found_error", "server_error"
+    "invalid_request_error",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "rate_limit_error",
+    "server_error",
 ]
 
 
@@ -169,6 +174,20 @@ class Unprocessable(ApiError):
     status, title, default_code = 422, "Unprocessable content", "invalid_request"
 
 
+class TooManyRequests(ApiError):
+    """More than this key or project may ask for; `Retry-After` says when to come again, if waiting helps."""
+
+    status, title, default_code = 429, "Too many requests", "rate_limit_exceeded"
+
+
+class QuotaExceeded(TooManyRequests):
+    """A limit of the project stands in the way (`quota_exceeded`); the detail names it and what is used."""
+
+    title, default_code = "Quota exceeded", "quota_exceeded"
+    # Waiting a moment does not help, and clients would repeat a whole upload.
+    default_headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+
 class InternalServerError(ApiError):
     """A mistake of the service's."""
 
@@ -194,6 +213,7 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     UnsupportedMediaType,
     RangeNotSatisfiable,
     Unprocessable,
+    TooManyRequests,
     InternalServerError,
     Unavailable,
 )
@@ -203,6 +223,7 @@ _OPENAI_TYPES: dict[int, OpenAiErrorType] = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    429: "rate_limit_error",
 }
 
 

@@ -27,7 +27,7 @@ from app.jobs import history_endpoints as job_history_endpoints
 from app.jobs import list_endpoints as job_list_endpoints
 from app.logs import configure_logs
 from app.operations import endpoints as operation_endpoints
-from app.operations import open_endpoints
+from app.operations import open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
 from app.request_context import RequestContextMiddleware
 from app.sealing import load_seals
@@ -49,6 +49,7 @@ _GUARDED_ROUTERS = (
     key_endpoints.router,
     project_endpoints.router,
     audit_endpoints.router,
+    usage_endpoints.router,
     operation_endpoints.router,
     # Last: its paths begin with a name.
     hub_endpoints.router,

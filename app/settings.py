@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.quotas.limits import UNLIMITED, Quotas
 from fusion.errors import UserError
 from fusion.plan import Stage
 
@@ -68,6 +69,10 @@ class Settings(BaseSettings):
     """Largest part of an upload in parts."""
     upload_kept_seconds: Annotated[float, Field(gt=0)] = 86_400
     """How long an unfinished upload in parts waits for its next part."""
+
+    default_quotas: Quotas = UNLIMITED
+    """Limits of projects that are made from now on, as JSON: `{"running_jobs": 2}`; none when not given. The
+    project that exists by itself has none."""
 
     download_mode: Literal["auto", "proxy"] = "auto"
     """`auto`: clients fetch from the object store where it signs URLs; `proxy`: always through the API."""

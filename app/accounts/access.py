@@ -24,6 +24,7 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/audit_events": (Scope.ADMIN, Scope.ADMIN),
     "/v1/me": (ANY_KEY, Scope.OPERATOR),
     "/v1/projects": (ANY_KEY, Scope.OPERATOR),
+    "/v1/usage": (ANY_KEY, Scope.OPERATOR),
     "/v1/capabilities": (ANY_KEY, Scope.OPERATOR),
     "/v1/queues": (ANY_KEY, Scope.OPERATOR),
     "/v1/workers": (ANY_KEY, Scope.OPERATOR),

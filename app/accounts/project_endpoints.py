@@ -3,17 +3,29 @@
 An operator sees and changes every project; anyone else sees their own.
 """
 
-from fastapi import APIRouter, status
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Body, Request, status
+from fastapi.openapi.models import Example
 
 from app.accounts import projects, repository
 from app.accounts.dependencies import CurrentPrincipal, ReadProjects, WriteProjects
-from app.accounts.schemas import DeletedProject, Me, NameProject, ProjectObject
+from app.accounts.schemas import ChangeProject, CreateProject, DeletedProject, Me, ProjectObject
 from app.db.dependencies import ReadSession
 from app.db.models import Project
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.settings import Settings
 
 router = APIRouter(tags=["Projects"], responses=problem_responses(Unauthorized, Forbidden))
+
+_CHANGES: Final[dict[str, Example]] = {
+    "name": {"summary": "Give it another name", "value": {"name": "garage"}},
+    "quotas": {
+        "summary": "Set one limit and take another away",
+        "value": {"quotas": {"running_jobs": 2, "stored_bytes": None}},
+    },
+}
 
 
 @router.get("/v1/me")
@@ -31,9 +43,14 @@ def get_me(principal: CurrentPrincipal, session: ReadSession) -> Me:
     status_code=status.HTTP_201_CREATED,
     responses=problem_responses(Conflict, Unprocessable),
 )
-def create_project(session: WriteProjects, wanted: NameProject) -> ProjectObject:
-    """Make a project. An operator makes its first key by naming it in the header `OpenAI-Project`."""
-    return ProjectObject.of(projects.create_project(session, name=wanted.name))
+def create_project(request: Request, session: WriteProjects, wanted: CreateProject) -> ProjectObject:
+    """Make a project. An operator makes its first key by naming it in the header `OpenAI-Project`.
+
+    Limits that are not given are those that the service gives to new projects.
+    """
+    settings: Settings = request.app.state.settings
+    quotas = settings.default_quotas.model_copy(update=wanted.quotas.model_dump(exclude_unset=True))
+    return ProjectObject.of(projects.create_project(session, name=wanted.name, quotas=quotas))
 
 
 @router.get("/v1/projects")
@@ -50,9 +67,14 @@ def get_project(session: ReadProjects, project_id: str) -> ProjectObject:
 
 
 @router.patch("/v1/projects/{project_id}", responses=problem_responses(NotFound, Conflict, Unprocessable))
-def rename_project(session: WriteProjects, project_id: str, wanted: NameProject) -> ProjectObject:
-    """Give a project another name."""
-    return ProjectObject.of(projects.rename_project(session, project_id, name=wanted.name))
+def change_project(
+    session: WriteProjects,
+    project_id: str,
+    wanted: Annotated[ChangeProject, Body(openapi_examples=_CHANGES)],
+) -> ProjectObject:
+    """Change name or limits of a project. What is stored, waits or runs already stays."""
+    name = wanted.name if "name" in wanted.model_fields_set else None
+    return ProjectObject.of(projects.change_project(session, project_id, name=name, quotas=wanted.quotas))
 
 
 @router.delete("/v1/projects/{project_id}", responses=problem_responses(NotFound, Conflict))

@@ -10,6 +10,7 @@ from app.accounts import repository
 from app.db.base import Base, db_time
 from app.db.models import ApiKey, Job, Project
 from app.errors import Conflict, NotFound
+from app.quotas.limits import UNLIMITED, Quotas
 
 DEFAULT_PROJECT_NAME: Final = "default"
 KEPT_TABLES: Final = frozenset({"api_keys", "jobs", "steps", "attempts", "events", "audit_events"})
@@ -34,13 +35,13 @@ def ensure_default_project(session: Session) -> Project:
         return winner
 
 
-def create_project(session: Session, *, name: str) -> Project:
+def create_project(session: Session, *, name: str, quotas: Quotas = UNLIMITED) -> Project:
     """A new project.
 
     Raises:
         Conflict: another one has the name.
     """
-    project = Project(name=name)
+    project = Project(name=name, **quotas.columns())
     _keep(session, project, name=name)
     return project
 
@@ -57,16 +58,20 @@ def get_project(session: Session, project_id: str) -> Project:
     return project
 
 
-def rename_project(session: Session, project_id: str, *, name: str) -> Project:
-    """Give a project another name.
+def change_project(
+    session: Session, project_id: str, *, name: str | None, quotas: Quotas = UNLIMITED
+) -> Project:
+    """Give a project another name, or other limits: those that are set in `quotas`.
 
     Raises:
         NotFound: there is none.
         Conflict: another one has the name.
     """
     project = get_project(session, project_id)
-    project.name = name
-    _keep(session, project, name=name)
+    for column, value in quotas.columns().items():
+        setattr(project, column, value)
+    project.name = project.name if name is None else name
+    _keep(session, project, name=project.name)
     return project
 
 

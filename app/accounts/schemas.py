@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.accounts.scopes import Scope
 from app.db.base import unix_seconds
 from app.db.models import ApiKey, Project
+from app.quotas.enforcement import quotas_of
+from app.quotas.limits import UNLIMITED, Quotas
 
 SECONDS_PER_DAY = 86_400
 
@@ -83,12 +85,30 @@ class DeletedApiKey(BaseModel):
 
 
 class NameProject(BaseModel):
-    """A project to be made, or its new name."""
+    """How a project is called."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """No two projects have the same."""
+
+
+class CreateProject(NameProject):
+    """A project to be made."""
+
+    quotas: Quotas = UNLIMITED
+    """Limits other than those that the service gives to new projects."""
+
+
+class ChangeProject(BaseModel):
+    """What shall change of a project (JSON merge patch); what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = ""
+    """No two projects have the same."""
+    quotas: Quotas = UNLIMITED
+    """Limits to be changed; null takes one away."""
 
 
 class ProjectObject(BaseModel):
@@ -98,10 +118,16 @@ class ProjectObject(BaseModel):
     object: Literal["project"] = "project"
     name: str
     created_at: int
+    quotas: Quotas
 
     @classmethod
     def of(cls, project: Project) -> Self:
-        return cls(id=project.id, name=project.name, created_at=unix_seconds(project.created_at))
+        return cls(
+            id=project.id,
+            name=project.name,
+            created_at=unix_seconds(project.created_at),
+            quotas=quotas_of(project),
+        )
 
 
 class DeletedProject(BaseModel):

@@ -22,6 +22,7 @@ from app.catalog.files import Wanted
 from app.catalog.findings import Purpose
 from app.catalog.names import check_filename
 from app.catalog.receiving import receive_file
+from app.catalog.room import byte_limit
 from app.catalog.schemas import CreatedFile, DeletedFile, FileObject
 from app.db.dependencies import ReadSession, engine_of
 from app.db.models import File
@@ -31,6 +32,7 @@ from app.errors import (
     ContentTooLarge,
     Forbidden,
     NotFound,
+    TooManyRequests,
     Unauthorized,
     Unprocessable,
     problem_responses,
@@ -75,7 +77,7 @@ EngineDependency = Annotated[Engine, Depends(engine_of)]
     "",
     status_code=status.HTTP_201_CREATED,
     openapi_extra=_UPLOAD_BODY,
-    responses=problem_responses(BadRequest, ContentTooLarge, Unprocessable),
+    responses=problem_responses(BadRequest, ContentTooLarge, Unprocessable, TooManyRequests),
     max_body_size=NO_STATIC_LIMIT,
 )
 async def create_file(
@@ -95,9 +97,10 @@ async def create_file(
     `status` is `processed`, or `error` and `error` names the first line that cannot be used.
     """
     settings: Settings = request.app.state.settings
-    async with receive_file(
-        request, folder=settings.uploads_dir, max_bytes=settings.max_upload_bytes
-    ) as received:
+    limit = await run_in_threadpool(
+        byte_limit, engine, project_id=principal.project_id, max_bytes=settings.max_upload_bytes
+    )
+    async with receive_file(request, folder=settings.uploads_dir, limit=limit) as received:
         check_known_fields(received.fields)
         in_query = {"purpose": purpose, EXPIRY_SECONDS: expires_after_seconds}
         given = {name: str(value) for name, value in in_query.items() if value is not None} | received.fields

@@ -15,10 +15,12 @@ from app.catalog.checks import CheckTooLong, Finding, check_uploaded_file
 from app.catalog.file_checks import UPLOADED, columns_of
 from app.catalog.findings import Purpose
 from app.catalog.receiving import ReceivedFile
+from app.catalog.room import leaving_nothing_when_refused
 from app.db.base import db_time
 from app.db.models import File
 from app.db.session import read_only, transaction
 from app.errors import Conflict, NotFound
+from app.quotas.enforcement import require_room
 from app.storage.byte_source import ByteSource
 from app.storage.store import ObjectStore, blob_key
 from fusion.errors import InfrastructureError
@@ -54,15 +56,23 @@ def store_file(
     """Store the bytes, then record the file. One with a problem is kept and says so.
 
     Up to `max_checked_bytes` of text are checked at once; `FileChecker` takes care of what is longer.
+
+    Raises:
+        QuotaExceeded: the project has no room for it; nothing is kept.
     """
     finding = check_now(received, wanted=wanted, max_checked_bytes=max_checked_bytes)
 
     def record(session: Session, stored: ManifestFile) -> Arrival:
-        require_blobs(session, store, [stored], project_id=principal.project_id)
-        return record_file(session, stored, wanted=wanted, principal=principal, finding=finding)
+        require_blobs(session, store, [stored], project_id=project_id)
+        arrival = record_file(session, stored, wanted=wanted, principal=principal, finding=finding)
+        require_room(session, project_id)
+        return arrival
 
     project_id = principal.project_id
-    return store_and_record(engine, lambda: store_received(store, received, project_id=project_id), record)
+    with leaving_nothing_when_refused(engine, store, received, project_id=project_id):
+        return store_and_record(
+            engine, lambda: store_received(store, received, project_id=project_id), record
+        )
 
 
 def store_received(store: ObjectStore, received: ReceivedFile, *, project_id: str) -> ManifestFile:

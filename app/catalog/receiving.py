@@ -19,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from app.errors import BadRequest, ContentTooLarge
+from app.errors import ApiError, BadRequest, ContentTooLarge
 from fusion.failpoints import failpoint
 
 _WRITE_BYTES = 1 << 20
@@ -41,19 +41,35 @@ class ReceivedFile:
     fields: dict[str, str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ByteLimit:
+    """How many bytes may come, and what is said to one more."""
+
+    max_bytes: int
+    refusal: ApiError
+
+
+def limit_of_service(max_bytes: int) -> ByteLimit:
+    """The largest body that the service takes, whoever sends it."""
+    refusal = ContentTooLarge(
+        f"more than {max_bytes} bytes, the most that is accepted here", code="file_too_large"
+    )
+    return ByteLimit(max_bytes=max_bytes, refusal=refusal)
+
+
 @dataclass(kw_only=True)
 class _Sink:
     """Takes the bytes of the file."""
 
     file: IO[bytes]
-    max_bytes: int
+    limit: "ByteLimit"
     size: int = 0
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def write(self, data: bytes) -> None:
         self.size += len(data)
-        if self.size > self.max_bytes:
-            raise _too_large(self.max_bytes)
+        if self.size > self.limit.max_bytes:
+            raise self.limit.refusal
         self.digest.update(data)
         self.file.write(data)
 
@@ -138,7 +154,7 @@ class _MultipartForm:
 
 @asynccontextmanager
 async def receive_file(
-    request: Request, *, folder: Path, max_bytes: int, file_field: str = "file"
+    request: Request, *, folder: Path, limit: ByteLimit, file_field: str = "file"
 ) -> AsyncIterator[ReceivedFile]:
     """Read the body to a file in `folder`, which is removed when the block ends.
 
@@ -146,16 +162,16 @@ async def receive_file(
         file_field: name of the part of a form that holds the bytes.
 
     Raises:
-        ContentTooLarge: as soon as one byte too many is announced or arrives; what follows is not read.
+        ApiError: the limit's, as soon as one byte too many is announced or arrives; what follows is not read.
         BadRequest: a broken form, or a client that went away.
     """
-    _check_announced_size(request, max_bytes=max_bytes)
+    _check_announced_size(request, limit)
     folder.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=UPLOAD_PREFIX, dir=folder)
     path = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            sink = _Sink(file=file, max_bytes=max_bytes)
+            sink = _Sink(file=file, limit=limit)
             received = await _receive(request, sink, path=path, file_field=file_field)
         failpoint("upload.received")
         yield received
@@ -163,11 +179,12 @@ async def receive_file(
         path.unlink(missing_ok=True)
 
 
-def _check_announced_size(request: Request, *, max_bytes: int) -> None:
+def _check_announced_size(request: Request, limit: ByteLimit) -> None:
     """Refuse at once what says that it is too large. What says nothing, or lies, is counted as it comes."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > max_bytes + _MAX_FORM_BYTES:
-        raise _too_large(max_bytes)
+    is_form = request.headers.get("content-type", "").startswith("multipart/")
+    if announced.isdecimal() and int(announced) > limit.max_bytes + (_MAX_FORM_BYTES if is_form else 0):
+        raise limit.refusal
 
 
 async def _receive(request: Request, sink: _Sink, *, path: Path, file_field: str) -> ReceivedFile:
@@ -205,12 +222,6 @@ async def _feed(request: Request, write: Callable[[bytes], None]) -> None:
         ) from error
     if waiting:
         await run_in_threadpool(write, bytes(waiting))
-
-
-def _too_large(max_bytes: int) -> ContentTooLarge:
-    return ContentTooLarge(
-        f"more than {max_bytes} bytes, the most that is accepted here", code="file_too_large"
-    )
 
 
 def _malformed(detail: str) -> BadRequest:

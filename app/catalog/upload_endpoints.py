@@ -14,6 +14,7 @@ from app.catalog.file_endpoints import NO_STATIC_LIMIT, EngineDependency
 from app.catalog.files import Wanted
 from app.catalog.names import check_filename
 from app.catalog.receiving import receive_file
+from app.catalog.room import byte_limit
 from app.catalog.schemas import CreatedFile
 from app.catalog.upload_schemas import (
     CompleteUpload,
@@ -33,6 +34,7 @@ from app.errors import (
     ContentTooLarge,
     Forbidden,
     NotFound,
+    TooManyRequests,
     Unauthorized,
     Unprocessable,
     problem_responses,
@@ -63,7 +65,9 @@ _PART_BODY: dict[str, Any] = {
 
 
 @router.post(
-    "", status_code=status.HTTP_201_CREATED, responses=problem_responses(ContentTooLarge, Unprocessable)
+    "",
+    status_code=status.HTTP_201_CREATED,
+    responses=problem_responses(ContentTooLarge, Unprocessable, TooManyRequests),
 )
 def create_upload(
     principal: CurrentPrincipal, session: WriteSession, request: Request, wanted: CreateUpload
@@ -117,7 +121,9 @@ def get_upload(principal: CurrentPrincipal, session: ReadSession, upload_id: str
     "/{upload_id}/parts",
     status_code=status.HTTP_201_CREATED,
     openapi_extra=_PART_BODY,
-    responses=problem_responses(BadRequest, NotFound, Conflict, ContentTooLarge, Unprocessable),
+    responses=problem_responses(
+        BadRequest, NotFound, Conflict, ContentTooLarge, Unprocessable, TooManyRequests
+    ),
     max_body_size=NO_STATIC_LIMIT,
 )
 async def create_part(
@@ -130,9 +136,10 @@ async def create_part(
     await run_in_threadpool(
         in_transaction, engine, uploads.require_pending, project_id=principal.project_id, upload_id=upload_id
     )
-    async with receive_file(
-        request, folder=settings.uploads_dir, max_bytes=settings.max_part_bytes, file_field="data"
-    ) as received:
+    limit = await run_in_threadpool(
+        byte_limit, engine, project_id=principal.project_id, max_bytes=settings.max_part_bytes
+    )
+    async with receive_file(request, folder=settings.uploads_dir, limit=limit, file_field="data") as received:
         part = await run_in_threadpool(
             uploads.add_part,
             engine,

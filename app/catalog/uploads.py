@@ -17,11 +17,13 @@ from app.artifacts.manifest import ManifestFile
 from app.catalog import upload_repository as repository
 from app.catalog.files import Wanted, store_received
 from app.catalog.receiving import ReceivedFile
+from app.catalog.room import leaving_nothing_when_refused
 from app.catalog.upload_repository import CANCELLED, PENDING
 from app.db.base import db_time
 from app.db.models import Upload, UploadPart
 from app.db.session import transaction
 from app.errors import Conflict, ContentTooLarge, FieldProblem, NotFound, Unprocessable
+from app.quotas.enforcement import require_room, room_left, too_many_bytes
 from app.storage.store import ObjectStore
 
 MAX_PARTS = 10_000
@@ -51,11 +53,15 @@ def begin_upload(
 
     Raises:
         ContentTooLarge: it is larger than any file may be.
+        QuotaExceeded: it is larger than what the project may still store.
     """
     if num_bytes > max_bytes:
         raise ContentTooLarge(
             f"a file of {num_bytes} bytes, at most {max_bytes} are accepted", code="file_too_large"
         )
+    room = room_left(session, principal.project_id)
+    if room is not None and num_bytes > room:
+        raise too_many_bytes(principal.project_id, f"{num_bytes} bytes are announced, {room} are left")
     expires_after = wanted.expires_after
     upload = Upload(
         project_id=principal.project_id,
@@ -130,6 +136,7 @@ def add_part(
         Conflict: the upload has ended.
         Unprocessable: an empty part, or more parts than a file may have.
         ContentTooLarge: more bytes than the upload announced.
+        QuotaExceeded: the project has no room for them; nothing of the part is kept.
     """
     if received.size == 0:
         empty = FieldProblem(pointer="/data", code="part_empty", detail="send at least one byte")
@@ -141,9 +148,16 @@ def add_part(
         require_blobs(session, store, [stored], project_id=project_id)
         upload.expires_at = db_time(kept_seconds)
         found = repository.find_part(session, upload_id=upload_id, sha256=stored.sha256)
-        return found or _new_part(session, upload, stored)
+        if found is not None:
+            return found
+        part = _new_part(session, upload, stored)
+        require_room(session, project_id)
+        return part
 
-    return store_and_record(engine, lambda: store_received(store, received, project_id=project_id), record)
+    with leaving_nothing_when_refused(engine, store, received, project_id=project_id):
+        return store_and_record(
+            engine, lambda: store_received(store, received, project_id=project_id), record
+        )
 
 
 def cancel_upload(engine: Engine, store: ObjectStore, *, project_id: str, upload_id: str) -> ShownUpload:

@@ -15,6 +15,7 @@ from app.cli.operation_commands import backup, doctor, gc, housekeeper
 from app.cli.output import ExitCode, print_error
 from app.cli.project_commands import project_app
 from app.cli.serve_commands import serve, worker
+from app.cli.usage_command import usage
 
 if TYPE_CHECKING:
     from app.client import ApiError
@@ -34,6 +35,7 @@ app.command()(doctor)
 app.add_typer(key_app, name="key")
 app.add_typer(project_app, name="project")
 app.command()(audit)
+app.command()(usage)
 app.command()(submit)
 app.command("list")(list_jobs)
 app.command()(show)

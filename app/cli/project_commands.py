@@ -71,6 +71,44 @@ def rename(
 
 
 @project_app.command()
+def quota(
+    project_id: ProjectId,
+    limits: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=LIMIT...",
+            help="queued_jobs, running_jobs, stored_bytes, gpu_hours_per_month; a number, or `none`.",
+            show_default=False,
+        ),
+    ],
+    *,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Set limits of a project; the others stay. `fusion usage` shows what is used of them."""
+    wanted = dict(_limit(text) for text in limits)
+    with connect(url, api_key, data_dir) as client:
+        project = client.change_quotas(project_id, **wanted)
+    if as_json:
+        print_json(project.to_json())
+        return
+    rows = [(name, "none" if limit is None else f"{limit:g}") for name, limit in project.quotas.items()]
+    print_table(("quota", "limit"), rows)
+
+
+def _limit(text: str) -> tuple[str, float | None]:
+    name, _, value = text.partition("=")
+    if value == "none":
+        return name, None
+    try:
+        return name, float(value) if "." in value else int(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: expected NAME=NUMBER or NAME=none") from error
+
+
+@project_app.command()
 def delete(
     project_id: ProjectId,
     *,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.client.calls import PAGE_SIZE, Calls
-from app.client.resources import ApiKey, AuditEvent, Me, Project
+from app.client.resources import ApiKey, AuditEvent, Me, Project, Usage
 
 
 class Administration(Calls):
@@ -45,6 +45,15 @@ class Administration(Calls):
     def rename_project(self, project_id: str, *, name: str) -> Project:
         path = f"/v1/projects/{project_id}"
         return Project.model_validate(self._transport.request("PATCH", path, json={"name": name}))
+
+    def change_quotas(self, project_id: str, **limits: float | None) -> Project:
+        """Set limits of a project by their names, like `queued_jobs=10`; None takes one away."""
+        path = f"/v1/projects/{project_id}"
+        return Project.model_validate(self._transport.request("PATCH", path, json={"quotas": limits}))
+
+    def usage(self, *, months: int = 3) -> Usage:
+        """What the project uses, against its limits."""
+        return Usage.model_validate(self._transport.request("GET", "/v1/usage", params={"months": months}))
 
     def delete_project(self, project_id: str) -> None:
         """End a project whose jobs have ended: its keys stop and its stored things go."""

@@ -141,9 +141,35 @@ class ApiKey(Resource):
 
 
 class Project(Resource):
+    """`quotas`: limits by name; None is without limit."""
+
     id: str
     name: str
     created_at: int
+    quotas: dict[str, float | None] = {}
+
+
+class UsedOf(Resource):
+    """What is used of one limit; `limit` None is without."""
+
+    used: float
+    limit: float | None = None
+
+
+class MonthOfCompute(Resource):
+    """Seconds of the attempts that began in a month (UTC)."""
+
+    month: str
+    gpu_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    num_attempts: int = 0
+
+
+class Usage(Resource):
+    project_id: str
+    quotas: dict[str, UsedOf]
+    stored_bytes_by_kind: dict[str, int] = {}
+    compute_by_month: list[MonthOfCompute] = []
 
 
 class Me(Resource):

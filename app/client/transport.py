@@ -85,7 +85,9 @@ class Transport:
                     raise self.unreachable(error) from error
                 self.pause(backoff_seconds(attempt))
                 continue
-            if response.status_code in RETRIED_STATUSES and not last:
+            # A quota is not freed by asking again.
+            is_final = response.headers.get("x-should-retry") == "false"
+            if response.status_code in RETRIED_STATUSES and not last and not is_final:
                 self.pause(retry_after_seconds(response) or backoff_seconds(attempt))
                 continue
             if response.is_error:

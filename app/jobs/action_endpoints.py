@@ -14,6 +14,7 @@ from app.errors import (
     Forbidden,
     NotFound,
     PreconditionFailed,
+    TooManyRequests,
     Unauthorized,
     Unprocessable,
     UnsupportedMediaType,
@@ -90,7 +91,12 @@ def resume_job(session: WriteSession, asked: Repeatable, expected: ExpectedVersi
     return answer_once(session, asked, act)
 
 
-@router.post("/{job_id}/retry", status_code=202, response_model=JobOut, responses=_PROBLEMS)
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    response_model=JobOut,
+    responses={**_PROBLEMS, **problem_responses(TooManyRequests)},
+)
 def retry_job(session: WriteSession, asked: Repeatable, expected: ExpectedVersion, job_id: str) -> Response:
     """Take a failed job up where it stopped. What finished is kept, and every budget starts again."""
 
@@ -107,7 +113,7 @@ def retry_job(session: WriteSession, asked: Repeatable, expected: ExpectedVersio
     status_code=status.HTTP_201_CREATED,
     response_model=JobOut,
     responses=problem_responses(
-        NotFound, Conflict, BadRequest, ContentTooLarge, UnsupportedMediaType, Unprocessable
+        NotFound, Conflict, BadRequest, ContentTooLarge, UnsupportedMediaType, Unprocessable, TooManyRequests
     ),
     openapi_extra={**OVERRIDES_REQUEST_BODY, "parameters": [METADATA_PARAMETER]},
 )

@@ -19,6 +19,7 @@ from app.jobs.lifecycle import (
     StepStatus,
     why_refused,
 )
+from app.quotas.enforcement import require_place_in_queue
 
 MIN_PRIORITY: Final = -10
 MAX_PRIORITY: Final = 10
@@ -101,6 +102,7 @@ def retry(session: Session, *, project_id: str, job_id: str) -> Job:
 
     Raises:
         Conflict: the job is not failed.
+        QuotaExceeded: a limit of the project does not allow it.
     """
     job = _lock_for(Action.RETRY, session, project_id=project_id, job_id=job_id)
     fresh: dict[str, Any] = {
@@ -123,6 +125,8 @@ def retry(session: Session, *, project_id: str, job_id: str) -> Job:
     repository.refresh_job(session, job, desired=Desired.RUN, error=None, status_reason=None)
     repository.offer_held_steps(session, job)
     repository.queue_ready_steps(session, job)
+    needs_gpu = repository.needs_gpu(session, job.id)
+    require_place_in_queue(session, project_id, needs_gpu=needs_gpu)
     return job
 
 

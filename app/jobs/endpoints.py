@@ -17,6 +17,7 @@ from app.errors import (
     Forbidden,
     NotFound,
     PreconditionFailed,
+    TooManyRequests,
     Unauthorized,
     Unprocessable,
     UnsupportedMediaType,
@@ -66,7 +67,7 @@ Priority = Annotated[
     response_model=JobOut,
     responses={
         **_SPEC_PROBLEMS,
-        **problem_responses(Conflict),
+        **problem_responses(Conflict, TooManyRequests),
         200: {"model": ValidationOut, "description": "The spec would be accepted (`dry_run`)."},
         201: {"headers": ETAG_HEADER},
     },

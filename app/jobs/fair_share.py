@@ -5,17 +5,23 @@ longest ago: however many jobs a project submits, another project's first job is
 jobs' priority decides, then their age. A priority therefore never takes from another project.
 
 The cost is a few index probes per project, however many steps wait (`ix_steps_claimable`).
+
+A project that has used up its GPU hours or its storage is passed over, and one that runs as many jobs as it
+may gets steps of those jobs only. What it uses is looked at only where it has a limit.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, literal_column, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal_column, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
+from app.db.locks import try_lock, wait_for_lock
 from app.db.models import Attempt, Job, Project, Step
 from app.jobs.lifecycle import Desired, StepStatus
+from app.quotas.usage import has_gpu_hours, has_room, may_run_more, running_jobs
 
 _CLAIM_ORDER = (Step.claim_rank, Step.job_id, Step.position)
 
@@ -28,6 +34,8 @@ class Candidate:
     job_id: str
     project_id: str
     resource: str
+    runs_few: bool
+    """Whether the project has a limit of running jobs."""
 
 
 def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
@@ -43,14 +51,20 @@ def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
         select(func.max(Attempt.started_at)).where(Attempt.project_id == heads.c.project_id).scalar_subquery()
     )
     query = (
-        select(Step.id, Step.job_id, Step.project_id, Step.resource)
+        select(Step.id, Step.job_id, Step.project_id, Step.resource, heads.c.runs_few)
         .select_from(heads)
         .join(Step, Step.id == heads.c.step_id)
         .outerjoin(running, running.c.project_id == heads.c.project_id)
         .order_by(func.coalesce(running.c.num_running, 0), served_at.asc().nulls_first(), *_CLAIM_ORDER)
     )
     return [
-        Candidate(step_id=row.id, job_id=row.job_id, project_id=row.project_id, resource=row.resource)
+        Candidate(
+            step_id=row.id,
+            job_id=row.job_id,
+            project_id=row.project_id,
+            resource=row.resource,
+            runs_few=row.runs_few,
+        )
         for row in session.execute(query)
     ]
 
@@ -64,6 +78,28 @@ def next_step(session: Session, candidate: Candidate, *, wait: bool) -> tuple[st
     if session.get_bind().dialect.name == "sqlite":
         # One writer: nobody holds anything, and nothing has moved since the candidates were read.
         return candidate.step_id, candidate.job_id
+    if not candidate.runs_few:
+        return _lock_next(session, candidate, wait=wait)
+    # One claim of such a project at a time, or two would both be its last. The savepoint lets go of the lock
+    # where nothing is found: whoever goes on to wait for something else must not hold it.
+    name = ("running_jobs", candidate.project_id)
+    with session.begin_nested() as attempt:
+        if wait:
+            wait_for_lock(session, *name)
+        is_alone = wait or try_lock(session, *name)
+        found = _lock_next(session, candidate, wait=wait) if is_alone else None
+        if found is None:
+            attempt.rollback()
+    return found
+
+
+def is_claimable() -> ColumnElement[bool]:
+    """Whether a step may be claimed now. Spelled out as in the index, or no planner would use it."""
+    queued = Step.status == literal_column(f"'{StepStatus.QUEUED}'")
+    return and_(queued, Step.ready_at.is_not(None), Step.ready_at <= db_time())
+
+
+def _lock_next(session: Session, candidate: Candidate, *, wait: bool) -> tuple[str, str] | None:
     query = (
         select(Step.id, Step.job_id)
         .join(Job, Job.id == Step.job_id)
@@ -76,6 +112,9 @@ def next_step(session: Session, candidate: Candidate, *, wait: bool) -> tuple[st
         .order_by(*_CLAIM_ORDER)
         .limit(1)
     )
+    if candidate.runs_few:
+        may_run = or_(may_run_more(), Step.job_id.in_(running_jobs(candidate.project_id)))
+        query = query.join(Project, Project.id == Step.project_id).where(may_run)
     # Never wait with a step's lock in hand: everybody else locks the job first.
     locked = (Job,) if wait else (Job, Step)
     query = query.with_for_update(key_share=True, of=locked, skip_locked=not wait)
@@ -83,22 +122,21 @@ def next_step(session: Session, candidate: Candidate, *, wait: bool) -> tuple[st
     return None if row is None else (row.id, row.job_id)
 
 
-def is_claimable() -> ColumnElement[bool]:
-    """Whether a step may be claimed now. Spelled out as in the index, or no planner would use it."""
-    queued = Step.status == literal_column(f"'{StepStatus.QUEUED}'")
-    return and_(queued, Step.ready_at.is_not(None), Step.ready_at <= db_time())
-
-
-def _heads(resource: str) -> Select[tuple[str, str, str]]:
-    """The next step of every project on one resource."""
-    step_id = (
+def _heads(resource: str) -> Select[Any]:
+    """The next step of every project on one resource that its quotas let start."""
+    first = (
         select(Step.id)
         .where(Step.project_id == Project.id, Step.resource == resource, is_claimable())
         .order_by(*_CLAIM_ORDER)
         .limit(1)
-        .correlate(Project)
-        .scalar_subquery()
     )
+    any_job = first.correlate(Project).scalar_subquery()
+    job_that_runs = (
+        first.where(Step.job_id.in_(running_jobs(Project.id))).correlate(Project).scalar_subquery()
+    )
+    within = (has_room(), has_gpu_hours()) if resource == "gpu" else (has_room(),)
     return select(
-        Project.id.label("project_id"), literal(resource).label("resource"), step_id.label("step_id")
-    )
+        Project.id.label("project_id"),
+        Project.max_running_jobs.is_not(None).label("runs_few"),
+        case((may_run_more(), any_job), else_=job_that_runs).label("step_id"),
+    ).where(*within)

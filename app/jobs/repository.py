@@ -17,6 +17,7 @@ from app.db.json_values import storable
 from app.db.models import Event, Job, OutboxMessage, Step, StepNeed
 from app.jobs.lifecycle import (
     FINISHED_JOBS,
+    UNFINISHED_STEPS,
     CancelReason,
     Desired,
     JobStatus,
@@ -215,6 +216,12 @@ def add_event(
 def ring(session: Session, resource: str, *, after_seconds: float = 0.0) -> None:
     """Ask the workers of a queue to look at the database, once this transaction is committed."""
     session.add(OutboxMessage(resource=resource, due_at=db_time(after_seconds)))
+
+
+def needs_gpu(session: Session, job_id: str) -> bool:
+    """Whether a step of the job that has yet to run needs a GPU."""
+    ahead = (Step.job_id == job_id, Step.resource == "gpu", Step.status.in_(UNFINISHED_STEPS))
+    return bool(session.scalar(select(exists().where(*ahead))))
 
 
 def has_failed_step(session: Session, job_id: str) -> bool:

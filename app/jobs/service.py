@@ -35,6 +35,7 @@ from app.jobs.reports import (
 )
 from app.jobs.repository import lock_job_of_step
 from app.jobs.workers import see_worker
+from app.quotas.enforcement import require_place_in_queue
 from fusion.failpoints import failpoint
 from fusion.spec import FusionSpec
 
@@ -90,7 +91,11 @@ def submit(
     cloned_from: Job | None = None,
     request_digest: str | None = None,
 ) -> Job:
-    """Store a job with its steps, and queue what can start."""
+    """Store a job with its steps, and queue what can start.
+
+    Raises:
+        QuotaExceeded: a limit of the project does not allow it.
+    """
     planned = plan_job(
         spec,
         project_id=project_id,
@@ -112,6 +117,8 @@ def submit(
         session, job, "job_submitted", "job submitted", details={"steps": len(planned.steps)}
     )
     repository.queue_ready_steps(session, job)
+    needs_gpu = any(step.resource == "gpu" for step in planned.steps)
+    require_place_in_queue(session, project_id, needs_gpu=needs_gpu)
     session.refresh(job)
     failpoint("job.recorded")
     return job

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.db import migrate
 from app.db.base import db_time
-from app.db.models import Job, Step, Worker
+from app.db.models import Job, Project, Step, Worker
 from app.db.session import read_only
 from app.jobs.lifecycle import Desired, StepStatus
+from app.quotas.usage import lets_start
 
 _NOT_MIGRATED: Final = "the tables are not those of this release; run the migrations"
 _UNKNOWN: Final = "unknown until the database is in order"
@@ -23,7 +24,8 @@ def find_obstacles(engine: Engine, *, lease_seconds: int, stuck_seconds: int) ->
     What cannot be known stands in the way, too.
 
     Work does not move when a step has been ready for longer than `stuck_seconds` while no worker that could
-    take it is alive, or while one that could is idle. A queue behind busy workers is normal.
+    take it is alive, or while one that could is idle. A queue behind busy workers is normal, and so is one
+    that the quotas of its project hold back.
     """
     try:
         if not migrate.is_current(engine):
@@ -48,10 +50,12 @@ def _stuck_resources(session: Session, *, lease_seconds: int, stuck_seconds: int
     waiting = (
         select(Step.resource)
         .join(Job, Job.id == Step.job_id)
+        .join(Project, Project.id == Step.project_id)
         .where(
             Step.status == StepStatus.QUEUED,
             Job.desired == Desired.RUN,
             Step.ready_at < db_time(-stuck_seconds),
+            lets_start(),
         )
         .distinct()
     )

@@ -24,6 +24,45 @@ def test_projects_are_made_listed_renamed_and_deleted(talking: Fusion, service: 
     assert talking("project", "delete", "proj-1", "--yes", "--json").json == {"id": "proj-1", "deleted": True}
 
 
+def test_limits_are_set_and_taken_away(talking: Fusion, service: Service) -> None:
+    service.gives(
+        "PATCH /v1/projects/proj-1", {**PROJECT, "quotas": {"queued_jobs": 5, "stored_bytes": None}}
+    )
+
+    ran = talking(
+        "project", "quota", "proj-1", "queued_jobs=5", "gpu_hours_per_month=1.5", "stored_bytes=none"
+    )
+
+    assert json.loads(service.requests[-1][1]) == {
+        "quotas": {"queued_jobs": 5, "gpu_hours_per_month": 1.5, "stored_bytes": None}
+    }
+    assert ran.out == "quota\tlimit\nqueued_jobs\t5\nstored_bytes\tnone\n"
+    assert "NAME=NUMBER" in talking("project", "quota", "proj-1", "queued_jobs").err
+
+
+def test_usage_is_shown_against_the_limits(talking: Fusion, service: Service) -> None:
+    service.gives(
+        "GET /v1/usage",
+        {
+            "project_id": "proj-1",
+            "quotas": {
+                "queued_jobs": {"used": 3, "limit": 20},
+                "stored_bytes": {"used": 1500, "limit": None},
+            },
+            "stored_bytes_by_kind": {"files": 1500},
+            "compute_by_month": [
+                {"month": "2026-11", "gpu_seconds": 5400, "cpu_seconds": 12, "num_attempts": 9}
+            ],
+        },
+    )
+
+    lines = talking("usage").out.splitlines()
+
+    assert "queued_jobs\t3\t20" in lines
+    assert "stored_bytes\t1.5 kB\tnone" in lines
+    assert "2026-11\t1h30m\t12s\t9" in lines
+
+
 def test_a_project_is_not_deleted_without_a_yes(
     talking: Fusion, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,30 @@
+"""The limits of a project. Pure."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_STORED_BYTES = 2**62
+
+
+class Quotas(BaseModel):
+    """How much a project may use; null is without limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    queued_jobs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Jobs that wait for their first step, or are paused. One more is refused."""
+    running_jobs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Jobs of which a step runs at the same moment. The others wait."""
+    stored_bytes: Annotated[int, Field(ge=0, le=MAX_STORED_BYTES)] | None = None
+    """Files, uploads and artifacts together. Beyond it nothing more is stored or submitted, and no
+    step starts."""
+    gpu_hours_per_month: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    """Of attempts that began in a calendar month (UTC). Beyond it no step that needs a GPU starts."""
+
+    def columns(self) -> dict[str, float | None]:
+        """Those that were given, by their column in the table of projects."""
+        return {f"max_{name}": value for name, value in self.model_dump(exclude_unset=True).items()}
+
+
+UNLIMITED = Quotas()
