@@ -22,12 +22,13 @@ from app.db.session import create_engine
 from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
 from app.hub import endpoints as hub_endpoints
 from app.jobs import action_endpoints as job_action_endpoints
+from app.jobs import document_endpoints as job_document_endpoints
 from app.jobs import endpoints as job_endpoints
 from app.jobs import history_endpoints as job_history_endpoints
 from app.jobs import list_endpoints as job_list_endpoints
 from app.logs import configure_logs
 from app.operations import endpoints as operation_endpoints
-from app.operations import open_endpoints, usage_endpoints
+from app.operations import fleet_endpoints, open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
 from app.request_context import RequestContextMiddleware
 from app.sealing import load_seals
@@ -40,6 +41,7 @@ _GUARDED_ROUTERS = (
     job_list_endpoints.router,
     job_endpoints.router,
     job_history_endpoints.router,
+    job_document_endpoints.router,
     job_action_endpoints.router,
     file_endpoints.router,
     upload_endpoints.router,
@@ -51,6 +53,7 @@ _GUARDED_ROUTERS = (
     audit_endpoints.router,
     usage_endpoints.router,
     operation_endpoints.router,
+    fleet_endpoints.router,
     # Last: its paths begin with a name.
     hub_endpoints.router,
 )

@@ -23,7 +23,8 @@ from app.db.models import Attempt, Job, Project, Step
 from app.jobs.lifecycle import Desired, StepStatus
 from app.quotas.usage import has_gpu_hours, has_room, may_run_more, running_jobs
 
-_CLAIM_ORDER = (Step.claim_rank, Step.job_id, Step.position)
+CLAIM_ORDER = (Step.claim_rank, Step.job_id, Step.position)
+"""Within a project and a resource; as in the index `ix_steps_claimable`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +56,7 @@ def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
         .select_from(heads)
         .join(Step, Step.id == heads.c.step_id)
         .outerjoin(running, running.c.project_id == heads.c.project_id)
-        .order_by(func.coalesce(running.c.num_running, 0), served_at.asc().nulls_first(), *_CLAIM_ORDER)
+        .order_by(func.coalesce(running.c.num_running, 0), served_at.asc().nulls_first(), *CLAIM_ORDER)
     )
     return [
         Candidate(
@@ -109,7 +110,7 @@ def _lock_next(session: Session, candidate: Candidate, *, wait: bool) -> tuple[s
             is_claimable(),
             Job.desired == Desired.RUN,
         )
-        .order_by(*_CLAIM_ORDER)
+        .order_by(*CLAIM_ORDER)
         .limit(1)
     )
     if candidate.runs_few:
@@ -127,7 +128,7 @@ def _heads(resource: str) -> Select[Any]:
     first = (
         select(Step.id)
         .where(Step.project_id == Project.id, Step.resource == resource, is_claimable())
-        .order_by(*_CLAIM_ORDER)
+        .order_by(*CLAIM_ORDER)
         .limit(1)
     )
     any_job = first.correlate(Project).scalar_subquery()

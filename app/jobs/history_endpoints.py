@@ -1,4 +1,4 @@
-"""`/v1/jobs/{job_id}/...` to read: steps, events and metrics of a job."""
+"""`/v1/jobs/{job_id}/...` to read: steps, attempts, events and metrics of a job."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from app.db.dependencies import ReadSession
 from app.db.models import Job
 from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.jobs import queries, service
-from app.jobs.schemas import EventOut, MetricPointOut, StepOut
+from app.jobs.schemas import AttemptOut, EventOut, MetricPointOut, StepOut
 from app.lists import ListOf, PageRequest, Paging, list_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
@@ -21,6 +21,18 @@ def list_job_steps(principal: CurrentPrincipal, session: ReadSession, job_id: st
     """All steps of a job, in the order of its plan."""
     job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
     return ListOf[StepOut](**list_of(queries.list_steps(session, job), has_more=False))
+
+
+@router.get("/{job_id}/attempts", responses=problem_responses(NotFound))
+def list_job_attempts(
+    principal: CurrentPrincipal,
+    session: ReadSession,
+    job_id: str,
+    step: Annotated[str | None, Query(description="Name or id of a step; all steps when absent.")] = None,
+) -> ListOf[AttemptOut]:
+    """Every try at every step, in the order of the plan: who made it, when, and how it ended."""
+    job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
+    return ListOf[AttemptOut](**list_of(queries.list_attempts(session, job, step_name=step), has_more=False))
 
 
 @router.get("/{job_id}/events", responses=problem_responses(NotFound, Unprocessable))

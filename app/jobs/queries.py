@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.db.models import Event, Job, MetricPoint, Model, Step, StepNeed
+from app.db.models import Attempt, Event, Job, MetricPoint, Model, Step, StepNeed
 from app.errors import NotFound
+from app.jobs.experience import earlier_measurements, measured_steps, seconds_of_steps
+from app.jobs.forecast import NOTHING_AHEAD, expected_of_steps, forecasts
 from app.jobs.labels import labels_of
+from app.jobs.lifecycle import FINISHED_JOBS
 from app.jobs.progress import job_progress, step_progress
-from app.jobs.schemas import EventOut, JobOut, MetricPointOut, StepOut
+from app.jobs.schemas import AttemptOut, EventOut, JobOut, MetricPointOut, StepOut
 from app.lists import PageRequest, page_of_rows
 
 MAX_POINTS_PER_CURVE: Final = 2000
@@ -30,6 +33,7 @@ def show_jobs(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
         steps[step.job_id].append(step)
     models = {model.job_id: model for model in session.scalars(select(Model).where(Model.job_id.in_(ids)))}
     labels = labels_of(session, ids)
+    ahead = forecasts(session, jobs, steps)
     shown = []
     for job in jobs:
         model = models.get(job.id)
@@ -38,6 +42,7 @@ def show_jobs(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
                 job,
                 labels=labels[job.id],
                 progress=job_progress(steps[job.id]),
+                forecast=ahead.get(job.id, NOTHING_AHEAD),
                 model_id=model.id if model else None,
                 artifact_id=model.artifact_id if model else None,
             )
@@ -52,7 +57,25 @@ def list_steps(session: Session, job: Job) -> list[StepOut]:
     needs: dict[str, list[str]] = {step.id: [] for step in steps}
     for need in session.scalars(select(StepNeed).where(StepNeed.step_id.in_(names))):
         needs[need.step_id].append(names[need.needed_step_id])
-    return [StepOut.of(step, progress=step_progress(step), needs=sorted(needs[step.id])) for step in steps]
+    last = {attempt.step_id: attempt for attempt in session.scalars(_attempts_of(job))}
+    expected = _expected_of(session, job, steps)
+    return [
+        StepOut.of(
+            step,
+            progress=step_progress(step),
+            needs=sorted(needs[step.id]),
+            last_attempt=last.get(step.id),
+            expected_seconds=expected.get(step.name),
+        )
+        for step in steps
+    ]
+
+
+def list_attempts(session: Session, job: Job, *, step_name: str | None) -> list[AttemptOut]:
+    """Every attempt at the steps of a job, in the order of its plan."""
+    names = _step_names(session, job, step_name)
+    query = _attempts_of(job).where(Attempt.step_id.in_(names))
+    return [AttemptOut.of(attempt, step_name=names[attempt.step_id]) for attempt in session.scalars(query)]
 
 
 def list_events(session: Session, job: Job, *, page: PageRequest) -> tuple[list[EventOut], bool]:
@@ -105,6 +128,21 @@ def sample_curves(
         )
         shown += [MetricPointOut.of(point, step_name=name) for point in session.scalars(query)]
     return shown
+
+
+def _attempts_of(job: Job) -> Select[Attempt]:
+    """In the order of the plan, those of a step by number."""
+    query = select(Attempt).join(Step, Step.id == Attempt.step_id).where(Attempt.job_id == job.id)
+    return query.order_by(Step.position, Attempt.attempt)
+
+
+def _expected_of(session: Session, job: Job, steps: Sequence[Step]) -> dict[str, float]:
+    """Seconds of the steps of a job that is not over, by what such steps took."""
+    if job.status in FINISHED_JOBS:
+        return {}
+    own = measured_steps(job.spec, steps, seconds_of_steps(session, [job.id]))
+    earlier = earlier_measurements(session, project_id=job.project_id)
+    return expected_of_steps(job.spec, steps, [*own, *earlier], job_id=job.id)
 
 
 def _even_ranks(num_points: int, max_points: int) -> list[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
@@ -25,6 +25,12 @@ def see_worker(session: Session, *, worker_id: str, resources: Collection[str]) 
         worker.resources = wanted
     else:
         touch_worker(session, worker_id)
+
+
+def workers_heard_of(session: Session, *, within_seconds: float) -> list[Worker]:
+    """Workers that were heard of lately, by id."""
+    query = select(Worker).where(Worker.last_seen_at > db_time(-within_seconds)).order_by(Worker.id)
+    return list(session.scalars(query))
 
 
 def touch_worker(session: Session, worker_id: str | None) -> None:

@@ -12,6 +12,7 @@ from app.db.base import db_time
 from app.db.models import Job, Project, Step, Worker
 from app.db.session import read_only
 from app.jobs.lifecycle import Desired, StepStatus
+from app.jobs.workers import workers_heard_of
 from app.quotas.usage import lets_start
 
 _NOT_MIGRATED: Final = "the tables are not those of this release; run the migrations"
@@ -41,8 +42,7 @@ def find_obstacles(engine: Engine, *, lease_seconds: int, stuck_seconds: int) ->
 
 def live_workers(session: Session, *, lease_seconds: int) -> list[Worker]:
     """Workers that were heard of lately."""
-    query = select(Worker).where(Worker.last_seen_at > db_time(-2.0 * lease_seconds)).order_by(Worker.id)
-    return list(session.scalars(query))
+    return workers_heard_of(session, within_seconds=2.0 * lease_seconds)
 
 
 def _stuck_resources(session: Session, *, lease_seconds: int, stuck_seconds: int) -> list[tuple[str, bool]]:

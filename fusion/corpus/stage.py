@@ -63,7 +63,12 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
     write_json(out_dir / MODELS_NAME, described)
     meta = _facts(writers, survey=survey) | {"origins": _origins(spec, inputs)}
     write_manifest(out_dir, kind=PREPARED_KIND, meta=meta)
-    return StageReport(figures=_figures(meta, losses=losses, survey=survey, estimate=estimate))
+    figures = _figures(meta, losses=losses, survey=survey, estimate=estimate)
+    return StageReport(figures=figures | {"models": {model.name: _size_of(model) for model in models}})
+
+
+def _size_of(model: CheckedModel) -> dict[str, int]:
+    return {"num_parameters": model.info.num_parameters, "vocabulary_size": model.encoder.size}
 
 
 def _estimate(spec: FusionSpec, *, models: list[CheckedModel], survey: Survey) -> DiskEstimate:

@@ -9,6 +9,7 @@ from app.db.models import Artifact, Attempt, Event, Job, Project, Step
 from app.db.session import in_transaction, read_only, transaction
 from app.jobs import service
 from app.jobs.claims import Resource
+from app.jobs.planning import plan_job
 from fusion.errors import CorpusInvalid, ErrorDict, InfrastructureError
 from fusion.spec import FusionSpec
 
@@ -113,6 +114,42 @@ def run_to_end(engine: Engine) -> list[str]:
         assert complete(engine, step)
         names.append(step.name)
     return names
+
+
+def insert_finished_job(
+    engine: Engine,
+    project_id: str,
+    *,
+    seconds: float,
+    figures: dict[str, dict[str, Any]] | None = None,
+    **changes: Any,
+) -> Job:
+    """A job of an hour ago that succeeded, every step after so many seconds. `figures`: by name of step."""
+    spec = FusionSpec.model_validate(spec_data(**changes))
+    planned = plan_job(spec, project_id=project_id, created_by=None)
+    job = planned.job
+    job.status, job.stage = "succeeded", None
+    for step in planned.steps:
+        step.status, step.attempt, step.figures = "succeeded", 1, (figures or {}).get(step.name)
+    with transaction(engine) as session:
+        session.add(job)
+        session.flush()
+        session.add_all(planned.steps)
+        session.flush()
+        session.add_all(
+            Attempt(
+                step_id=step.id,
+                attempt=1,
+                job_id=job.id,
+                project_id=project_id,
+                worker_id="worker-0",
+                outcome="succeeded",
+                started_at=db_time(-3600),
+                ended_at=db_time(-3600 + seconds),
+            )
+            for step in planned.steps
+        )
+    return job
 
 
 def expire_lease(engine: Engine, step_id: str) -> None:

@@ -1,0 +1,23 @@
+"""What the API shows of jobs, one file per subject."""
+
+from app.jobs.schemas.attempt import AttemptOut
+from app.jobs.schemas.check import PlannedStepOut, ValidationOut
+from app.jobs.schemas.common import ErrorOut, JobProgressOut, ProgressOut
+from app.jobs.schemas.history import EventOut, MetricPointOut
+from app.jobs.schemas.job import DeletedJob, JobCounts, JobOut
+from app.jobs.schemas.step import StepOut
+
+__all__ = [
+    "AttemptOut",
+    "DeletedJob",
+    "ErrorOut",
+    "EventOut",
+    "JobCounts",
+    "JobOut",
+    "JobProgressOut",
+    "MetricPointOut",
+    "PlannedStepOut",
+    "ProgressOut",
+    "StepOut",
+    "ValidationOut",
+]
