@@ -26,13 +26,14 @@ QUERIES: dict[str, dict[str, Any]] = {"create_file": {"params": {"filename": "a.
 """By operation: the rest of a request, where the OpenAPI document does not give it."""
 BODIES: dict[str, Any] = {
     "register_model": {"name": "m", "ref": {"hub": "org/name", "revision": given.REVISION}},
-    "rename_project": {"name": "renamed"},
+    "change_project": {"name": "renamed"},
     "submit_job": given.spec_data(),
 }
 DONE = {
     "submit_job",
     "cancel_job",
     "change_job",
+    "change_project",
     "clone_job",
     "create_api_key",
     "create_file",
@@ -41,7 +42,6 @@ DONE = {
     "delete_file",
     "pause_job",
     "register_model",
-    "rename_project",
     "resume_job",
     "rotate_api_key",
 }
