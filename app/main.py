@@ -34,6 +34,8 @@ from app.request_context import RequestContextMiddleware
 from app.sealing import load_seals
 from app.settings import Settings, load_settings
 from app.storage.opening import open_store
+from app.webhooks import delivery_endpoints as webhook_delivery_endpoints
+from app.webhooks import endpoints as webhook_endpoints
 from fusion.spec import FusionSpec
 
 _GUARDED_ROUTERS = (
@@ -50,6 +52,8 @@ _GUARDED_ROUTERS = (
     download_endpoints.router,
     key_endpoints.router,
     project_endpoints.router,
+    webhook_endpoints.router,
+    webhook_delivery_endpoints.router,
     audit_endpoints.router,
     usage_endpoints.router,
     operation_endpoints.router,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -79,6 +80,14 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """Address under which clients reach the API, for the links it gives; that of the request if not given."""
 
+    webhook_allow_http: bool = False
+    """Whether webhooks may go over plain http."""
+    webhook_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode] = (443,)
+    """Ports to which webhooks may go, separated by commas; empty for any."""
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks that are not public and to which webhooks may go all the same, such as `10.1.0.0/16`;
+    separated by commas."""
+
     lease_seconds: Annotated[int, Field(ge=1)] = 60
     """A worker that is silent for longer has lost its step."""
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
@@ -119,6 +128,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_like_path(cls, value: Any) -> Any:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("webhook_ports", "webhook_networks", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("allowed_roots")
     @classmethod

@@ -16,6 +16,7 @@ from app.cli.output import ExitCode, print_error
 from app.cli.project_commands import project_app
 from app.cli.serve_commands import serve, worker
 from app.cli.usage_command import usage
+from app.cli.webhook_commands import webhook_app
 
 if TYPE_CHECKING:
     from app.client import ApiError
@@ -34,6 +35,7 @@ app.command()(backup)
 app.command()(doctor)
 app.add_typer(key_app, name="key")
 app.add_typer(project_app, name="project")
+app.add_typer(webhook_app, name="webhooks")
 app.command()(audit)
 app.command()(usage)
 app.command()(submit)

@@ -27,6 +27,8 @@ from app.client.resources import (
     Progress,
     Project,
     Step,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 
 __all__ = [
@@ -55,4 +57,6 @@ __all__ = [
     "ServerError",
     "Step",
     "UnreachableError",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

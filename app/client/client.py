@@ -16,6 +16,7 @@ from app.client.files import Files
 from app.client.resources import Event, Job, MetricPoint, Step
 from app.client.results import Results
 from app.client.transport import Transport
+from app.client.webhooks import Webhooks
 from fusion.spec import FusionSpec
 
 USER_AGENT = "fusion-client/1"
@@ -32,7 +33,7 @@ class JobUpdate:
     metrics: list[MetricPoint]
 
 
-class FusionClient(Administration, Files, Results):
+class FusionClient(Administration, Files, Results, Webhooks):
     """One service, one API key.
 
     Requests that may be sent twice are retried with growing pauses; refusals raise `ApiError` and its kin.

@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
-from app.db.base import db_time
+from app.db.base import db_time, new_id
 from app.db.json_values import storable
 from app.db.models import Event, Job, OutboxMessage, Step, StepNeed
+from app.jobs.announcements import announce_event
 from app.jobs.lifecycle import (
     FINISHED_JOBS,
     UNFINISHED_STEPS,
@@ -194,23 +195,24 @@ def add_event(
     attempt: int | None = None,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Append to the history of a job. The statement locks the job's row."""
+    """Append to the history of a job, and tell its project's webhooks. The statement locks the job's row."""
     statement = update(Job).where(Job.id == job.id).values(last_event_seq=Job.last_event_seq + 1)
     seq = session.scalars(
         statement.returning(Job.last_event_seq).execution_options(synchronize_session=False)
     ).one()
-    session.add(
-        Event(
-            project_id=job.project_id,
-            job_id=job.id,
-            seq=seq,
-            type=event_type,
-            step_id=step_id,
-            attempt=attempt,
-            message=storable(message),
-            details=storable(details or {}),
-        )
+    event = Event(
+        id=new_id("evt"),
+        project_id=job.project_id,
+        job_id=job.id,
+        seq=seq,
+        type=event_type,
+        step_id=step_id,
+        attempt=attempt,
+        message=storable(message),
+        details=storable(details or {}),
     )
+    session.add(event)
+    announce_event(session, job, event_id=event.id, event_type=event_type, seq=seq, details=event.details)
 
 
 def ring(session: Session, resource: str, *, after_seconds: float = 0.0) -> None:

@@ -13,6 +13,7 @@ from app.logs import get_logger
 from app.operations.workspaces import sweep_workspaces
 from app.settings import Settings
 from app.storage.store import ObjectStore
+from app.webhooks.retention import forget_old_deliveries
 
 log = get_logger(__name__)
 
@@ -47,11 +48,14 @@ def collect_garbage(
     blobs = sweep_blobs(engine, store, grace_seconds=grace, dry_run=dry_run)
     uploads = sweep_uploads(settings.uploads_dir, grace_seconds=grace, dry_run=dry_run)
     keys = Garbage(kind="idempotency key", num=forget_old_keys(engine, dry_run=dry_run), num_bytes=0)
+    deliveries = Garbage(
+        kind="webhook delivery", num=forget_old_deliveries(engine, dry_run=dry_run), num_bytes=0
+    )
     abandoned = sweep_workspaces(engine, settings.workspaces_dir, dry_run=dry_run)
     workspaces = Garbage(
         kind="workspace", num=len(abandoned), num_bytes=sum(one.num_bytes for one in abandoned)
     )
-    found = (parts, purged, expired, unfinished, *blobs, uploads, keys, workspaces)
+    found = (parts, purged, expired, unfinished, *blobs, uploads, keys, deliveries, workspaces)
     report = GarbageReport(found=found, seconds=time.monotonic() - started)
     if not dry_run and any(item.num for item in report.found):
         log.info("garbage_collected", num_bytes=report.num_bytes, found=report.found)

@@ -25,9 +25,11 @@ from app.queue import open_doorbell, relay_outbox
 from app.settings import Settings
 from app.storage.opening import open_store
 from app.storage.store import ObjectStore
+from app.webhooks.courier import open_courier
 from fusion.errors import FusionError
 
 _RELAY_EVERY_SECONDS: Final = 0.5
+_WEBHOOKS_EVERY_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.2
 STOP_SECONDS: Final = 10.0
 """Well within what systemd, Docker and Kubernetes wait before they kill."""
@@ -111,7 +113,7 @@ def mending_chores(engine: Engine, settings: Settings) -> list[Chore]:
 
 
 def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[Chore]:
-    """Those, garbage collection, and checks of large files: one process in the service is enough for them."""
+    """Those, garbage collection, checks of large files, and webhooks: one process is enough for them."""
     gc = Chore(
         name="gc", every_seconds=settings.gc_seconds, run=lambda: collect_garbage(engine, store, settings)
     )
@@ -122,7 +124,14 @@ def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[C
         run=checker.run_once,
         interrupt=checker.interrupt,
     )
-    return [*mending_chores(engine, settings), gc, check]
+    courier = open_courier(engine, settings)
+    deliver = Chore(
+        name="webhooks",
+        every_seconds=_WEBHOOKS_EVERY_SECONDS,
+        run=courier.run_once,
+        interrupt=courier.interrupt,
+    )
+    return [*mending_chores(engine, settings), gc, check, deliver]
 
 
 def keep_house(settings: Settings) -> None:

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "garbage.deleted": "test_the_collector_dies_between_bytes_and_commit",
     "object.put": "tests/faults/test_remote_storage.py",
     "object.piece_sent": "tests/faults/test_remote_storage.py",
+    "webhook.sent": "tests/faults/test_webhooks.py",
     "checkpoint.file_written": "tests/faults/test_training_checkpoints.py",
 }
 NUM_OPEN_JOBS = 3

@@ -44,6 +44,9 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
     file_id = client.post("/v1/files?filename=a.txt", content=f"text of {name}".encode()).json()["id"]
     announced = {"filename": "b.txt", "bytes": 100}
     upload_id = client.post("/v1/uploads", json=announced).json()["id"]
+    receiver = {"url": f"https://{name}.example.com/hook"}
+    webhook_endpoint_id = client.post("/v1/webhook_endpoints", json=receiver).json()["id"]
+    webhook_delivery_id = client.post(f"/v1/webhook_endpoints/{webhook_endpoint_id}/test").json()["id"]
     job_id = client.post("/v1/jobs", json=given.spec_data(name=name)).json()["id"]
     step_id, artifact_id = _run(app, engine, folder / name)
     with read_only(engine) as session:
@@ -62,6 +65,8 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
             "repo": model_id,
             "step_id": step_id,
             "upload_id": upload_id,
+            "webhook_delivery_id": webhook_delivery_id,
+            "webhook_endpoint_id": webhook_endpoint_id,
         },
     )
 

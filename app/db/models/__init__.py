@@ -18,6 +18,8 @@ from app.db.models.step import Step
 from app.db.models.step_need import StepNeed
 from app.db.models.upload import Upload
 from app.db.models.upload_part import UploadPart
+from app.db.models.webhook_delivery import WebhookDelivery
+from app.db.models.webhook_endpoint import WebhookEndpoint
 from app.db.models.worker import Worker
 
 __all__ = [
@@ -39,5 +41,7 @@ __all__ = [
     "StepNeed",
     "Upload",
     "UploadPart",
+    "WebhookDelivery",
+    "WebhookEndpoint",
     "Worker",
 ]
