@@ -15,6 +15,7 @@ from app.accounts.dependencies import require_principal
 from app.accounts.secret_files import load_pepper
 from app.artifacts import download_endpoints
 from app.artifacts import endpoints as artifact_endpoints
+from app.artifacts.damage import DamagedBlobs
 from app.audit import endpoints as audit_endpoints
 from app.audit.middleware import AuditMiddleware
 from app.catalog import file_endpoints, model_endpoints, upload_endpoints
@@ -85,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.engine = create_engine(settings.database_url)
     app.state.store = open_store(settings.storage_url)
+    app.state.damaged_blobs = DamagedBlobs()
     app.state.key_pepper = load_pepper(
         settings.key_pepper_file,
         given=settings.key_pepper.get_secret_value() if settings.key_pepper is not None else None,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.artifacts.damage import DamagedBlobs
 from app.artifacts.ranges import (
     ByteRange,
     RangeBeyondEnd,
@@ -76,11 +77,16 @@ def download(request: Request, store: ObjectStore, stored: StoredBytes) -> Respo
             f"{stored.filename!r} has {stored.size} bytes; {request.headers['range']!r} lies beyond them",
             headers={"Content-Range": f"bytes */{stored.size}"},
         ) from error
+    damaged: DamagedBlobs = request.app.state.damaged_blobs
+    if damaged.holds(stored.key):
+        raise ObjectDamaged(
+            f"the stored bytes of {stored.filename!r} are damaged", code="storage_object_damaged"
+        )
     if store.size(stored.key) != stored.size:
         raise ObjectMissing(
             f"the bytes of {stored.filename!r} are not in the storage", code="storage_object_missing"
         )
-    return _stream(store, stored, part=part, headers=headers)
+    return _stream(store, stored, part=part, headers=headers, damaged=damaged)
 
 
 def _requested_range(request: Request, stored: StoredBytes) -> ByteRange | None:
@@ -90,16 +96,30 @@ def _requested_range(request: Request, stored: StoredBytes) -> ByteRange | None:
 
 
 def _stream(
-    store: ObjectStore, stored: StoredBytes, *, part: ByteRange | None, headers: dict[str, str]
+    store: ObjectStore,
+    stored: StoredBytes,
+    *,
+    part: ByteRange | None,
+    headers: dict[str, str],
+    damaged: DamagedBlobs,
 ) -> StreamingResponse:
     span = part or ByteRange(start=0, end=stored.size)
     pieces: Iterator[bytes] = store.open_range(stored.key, start=span.start, end=span.end)
     if span == ByteRange(start=0, end=stored.size):
-        pieces = verified(pieces, sha256=stored.sha256, name=stored.filename)
+        pieces = _remembering(pieces, stored, damaged)
     headers = headers | {"Content-Length": str(span.end - span.start)}
     if part is not None:
         headers["Content-Range"] = part.content_range(stored.size)
     return StreamingResponse(pieces, status_code=206 if part is not None else 200, headers=headers)
+
+
+def _remembering(pieces: Iterator[bytes], stored: StoredBytes, damaged: DamagedBlobs) -> Iterator[bytes]:
+    """`verified`, so that whoever was cut off here does not get the rest by asking for it as a range."""
+    try:
+        yield from verified(pieces, sha256=stored.sha256, name=stored.filename)
+    except ObjectDamaged:
+        damaged.remember(stored.key)
+        raise
 
 
 def verified(pieces: Iterator[bytes], *, sha256: str, name: str) -> Iterator[bytes]:

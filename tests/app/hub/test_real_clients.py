@@ -1,5 +1,6 @@
 """`huggingface_hub` and `transformers`, unmodified, fetch models from this service."""
 
+import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -214,3 +215,26 @@ for name in (given["repo"], given["folder"]):
 
     assert computed[0] == computed[1]
     assert len(computed[0][1][0]) > 1
+
+
+def test_damaged_bytes_never_become_a_file(hub: Hub, tmp_path: Path) -> None:
+    """A client that was cut off before the last bytes would get them as a range, which nobody can check."""
+    sha256 = hashlib.sha256(WEIGHTS).hexdigest()
+    blob = next((hub.api.settings.data_dir / "storage").rglob(sha256))
+    blob.unlink()
+    blob.write_bytes(WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1]))
+
+    failed = hub.client.run(
+        """
+from huggingface_hub import hf_hub_download
+try:
+    result = hf_hub_download(given["repo"], "sub/weights.bin")
+except Exception as error:
+    result = [str(error)]
+""",
+        repo=hub.repo,
+    )
+
+    assert isinstance(failed, list), "the client took damaged bytes for the file"
+    assert "500" in failed[0]
+    assert not list(hub.client.home.rglob(sha256))
