@@ -19,6 +19,7 @@ from app.artifacts.damage import DamagedBlobs
 from app.audit import endpoints as audit_endpoints
 from app.audit.middleware import AuditMiddleware
 from app.catalog import file_endpoints, model_endpoints, upload_endpoints
+from app.checkpoints import endpoints as checkpoint_endpoints
 from app.db.session import create_engine
 from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
 from app.hub import endpoints as hub_endpoints
@@ -46,6 +47,7 @@ _GUARDED_ROUTERS = (
     job_history_endpoints.router,
     job_document_endpoints.router,
     job_action_endpoints.router,
+    checkpoint_endpoints.router,
     file_endpoints.router,
     upload_endpoints.router,
     model_endpoints.router,

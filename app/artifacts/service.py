@@ -101,11 +101,16 @@ def record_artifact(
             return artifact.id
     require_blobs(session, store, stored.files, project_id=origin.project_id)
     repository.remove_artifacts(session, [artifact.id for artifact in earlier])
-    artifact = _new_artifact(stored, origin=origin)
+    return new_artifact(session, stored, origin=origin).id
+
+
+def new_artifact(session: Session, stored: StoredFolder, *, origin: Origin) -> Artifact:
+    """Insert the rows of a stored folder whose blobs are kept (`require_blobs`)."""
+    artifact = _artifact_row(stored, origin=origin)
     session.add(artifact)
     session.flush()
     session.add_all(_file_row(artifact, file) for file in stored.files)
-    return artifact.id
+    return artifact
 
 
 def fetch_artifact(engine: Engine, store: ObjectStore, artifact_id: str, into: Path) -> Path:
@@ -159,7 +164,7 @@ def _fetch_file(store: ObjectStore, file: ArtifactFile, path: Path) -> None:
     store.get_file(key, path, sha256=file.sha256)
 
 
-def _new_artifact(stored: StoredFolder, *, origin: Origin) -> Artifact:
+def _artifact_row(stored: StoredFolder, *, origin: Origin) -> Artifact:
     return Artifact(
         project_id=origin.project_id,
         job_id=origin.job_id,

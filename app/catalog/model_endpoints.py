@@ -1,12 +1,15 @@
 """`/v1/models`: registered checkpoints and fused models; OpenAI's fields, and ours."""
 
-from fastapi import APIRouter, Request, status
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts import repository as artifact_repository
 from app.artifacts import service as artifact_service
 from app.artifacts.schemas import ArtifactFileObject
 from app.catalog import models, repository
+from app.catalog.repository import ModelKind
 from app.catalog.schemas import DeletedModel, ModelManifest, ModelObject, RegisterModel
 from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import Model
@@ -30,12 +33,22 @@ def register_model(
     return ModelObject.of(model)
 
 
-@router.get("")
+@router.get("", responses=problem_responses(Unprocessable))
 def list_models(
-    principal: CurrentPrincipal, session: ReadSession, page: Paging, job_id: str | None = None
+    principal: CurrentPrincipal,
+    session: ReadSession,
+    page: Paging,
+    job_id: str | None = None,
+    name: Annotated[str | None, Query(max_length=200, description="Exactly this name.")] = None,
+    kind: Annotated[
+        ModelKind | None,
+        Query(
+            description="Checkpoints to begin with, results of jobs, or promoted checkpoints of trainings."
+        ),
+    ] = None,
 ) -> ListOf[ModelObject]:
-    """Models of the project, or those that one job made."""
-    wanted = repository.select_models(project_id=principal.project_id, job_id=job_id)
+    """Models of the project, the newest first."""
+    wanted = repository.select_models(project_id=principal.project_id, job_id=job_id, name=name, kind=kind)
     found, has_more = page_of_rows(session, wanted, id_column=Model.id, page=page)
     return ListOf[ModelObject](**list_of([ModelObject.of(model) for model in found], has_more=has_more))
 

@@ -1,6 +1,8 @@
 """Queries on files and models, all of them within one project."""
 
-from sqlalchemy import ColumnElement, Select, Text, cast, or_, select
+from typing import Final, Literal
+
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
@@ -13,6 +15,14 @@ _FINISHED = ("succeeded", "failed", "cancelled")
 def is_current(file: type[File] = File) -> ColumnElement[bool]:
     """Not expired, by the database's clock."""
     return or_(file.expires_at.is_(None), file.expires_at > db_time())
+
+
+ModelKind = Literal["registered", "fused", "promoted"]
+_KINDS: Final[dict[ModelKind, ColumnElement[bool]]] = {
+    "registered": Model.artifact_id.is_(None),
+    "fused": and_(Model.artifact_id.is_not(None), Model.checkpoint_id.is_(None)),
+    "promoted": Model.checkpoint_id.is_not(None),
+}
 
 
 def find_file(session: Session, *, project_id: str, file_id: str) -> File | None:
@@ -42,13 +52,28 @@ def find_model(session: Session, *, project_id: str, model_id: str) -> Model | N
 
 
 def find_model_of_job(session: Session, *, job_id: str) -> Model | None:
-    return session.scalars(select(Model).where(Model.job_id == job_id)).one_or_none()
+    """The result of a job; what its checkpoints were promoted to is none."""
+    query = select(Model).where(Model.job_id == job_id, Model.checkpoint_id.is_(None))
+    return session.scalars(query).one_or_none()
 
 
-def select_models(*, project_id: str, job_id: str | None) -> Select[Model]:
-    """Statement for the models of a project, or those that one job made."""
+def kind_of(model: Model) -> ModelKind:
+    """What became a model."""
+    if model.artifact_id is None:
+        return "registered"
+    return "fused" if model.checkpoint_id is None else "promoted"
+
+
+def select_models(
+    *, project_id: str, job_id: str | None, name: str | None = None, kind: ModelKind | None = None
+) -> Select[Model]:
+    """Statement for the models of a project, narrowed by what is given."""
     statement = select(Model).where(Model.project_id == project_id)
-    return statement if job_id is None else statement.where(Model.job_id == job_id)
+    if job_id is not None:
+        statement = statement.where(Model.job_id == job_id)
+    if name is not None:
+        statement = statement.where(Model.name == name)
+    return statement if kind is None else statement.where(_KINDS[kind])
 
 
 def live_job_naming(session: Session, *, project_id: str, resource_id: str) -> str | None:

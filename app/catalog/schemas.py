@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.artifacts.schemas import ArtifactFileObject
 from app.catalog.findings import FileFormat, Purpose
+from app.catalog.repository import ModelKind, kind_of
 from app.db.base import unix_seconds
 from app.db.models import File, Model
 from fusion.spec import ModelRef
@@ -119,7 +120,7 @@ class RegisterModel(BaseModel):
 
 
 class ModelObject(BaseModel):
-    """A model: a registered checkpoint (`ref`) or the result of a job (`job_id`, `artifact_id`)."""
+    """A model: a registered checkpoint (`ref`), or of a job: its result, or a checkpoint of its training."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -129,8 +130,12 @@ class ModelObject(BaseModel):
     owned_by: str
     """The project."""
     name: str
+    kind: ModelKind
     job_id: str | None
     artifact_id: str | None
+    """Its files; null for a registered checkpoint, which is not stored here."""
+    checkpoint_id: str | None
+    """The checkpoint that was promoted to it; it may be gone."""
     hub_id: str | None
     """Its repository for the hub's tools; null for a checkpoint that is not stored here."""
     ref: ModelRef | None
@@ -142,8 +147,10 @@ class ModelObject(BaseModel):
             created=unix_seconds(model.created_at),
             owned_by=model.project_id,
             name=model.name,
+            kind=kind_of(model),
             job_id=model.job_id,
             artifact_id=model.artifact_id,
+            checkpoint_id=model.checkpoint_id,
             hub_id=None if model.artifact_id is None else f"{model.project_id}/{model.id}",
             ref=None if model.origin is None else ModelRef.model_validate(model.origin),
         )

@@ -7,6 +7,7 @@ import typer
 
 from app.cli.action_commands import cancel, clone, pause, priority, resume, retry
 from app.cli.audit_command import audit
+from app.cli.checkpoint_commands import checkpoints, promote
 from app.cli.download_command import download
 from app.cli.engine_commands import cache, run, schema, validate
 from app.cli.job_commands import list_jobs, show, submit, watch
@@ -48,6 +49,8 @@ app.command()(resume)
 app.command()(retry)
 app.command()(clone)
 app.command()(priority)
+app.command()(checkpoints)
+app.command()(promote)
 app.command()(download)
 app.command()(run)
 # The engine's own command, help included: what follows `cache` is handed on as it is.

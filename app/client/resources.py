@@ -110,6 +110,24 @@ class Model(Resource):
     name: str
     job_id: str | None = None
     artifact_id: str | None = None
+    checkpoint_id: str | None = None
+    hub_id: str | None = None
+
+
+class Checkpoint(Resource):
+    """A training after `step` of its optimiser steps, as it is stored."""
+
+    id: str
+    job_id: str
+    step_name: str
+    step: int
+    metrics: dict[str, float | None]
+    num_bytes: int
+    is_best: bool
+    is_last: bool
+    is_promotable: bool
+    model_id: str | None = None
+    created_at: int
 
 
 class ArtifactFile(Resource):

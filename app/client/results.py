@@ -5,7 +5,7 @@ from pathlib import Path
 from app.client.calls import Calls
 from app.client.download import OnProgress, download_artifact
 from app.client.errors import NotFoundError
-from app.client.resources import Artifact, Job, Model
+from app.client.resources import Artifact, Checkpoint, Job, Model
 
 
 class Results(Calls):
@@ -16,6 +16,19 @@ class Results(Calls):
 
     def get_model(self, model_id: str) -> Model:
         return Model.model_validate(self._transport.request("GET", f"/v1/models/{model_id}"))
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Those that are there, the oldest first."""
+        return self._list(f"/v1/jobs/{job_id}/checkpoints", Checkpoint)
+
+    def promote(self, checkpoint_id: str, *, name: str | None = None) -> Model:
+        """Make a model of a checkpoint; the same one when it was done before."""
+        wanted = {} if name is None else {"name": name}
+        # Safe to send again: a second promotion gives the first one's model.
+        answer = self._transport.request(
+            "POST", f"/v1/checkpoints/{checkpoint_id}/promote", json=wanted, repeatable=True
+        )
+        return Model.model_validate(answer)
 
     def artifacts(self, *, job_id: str) -> list[Artifact]:
         return self._list("/v1/artifacts", Artifact, params={"job_id": job_id})
@@ -49,7 +62,7 @@ class Results(Calls):
         return download_artifact(self._transport, artifact, into, parallel=parallel, on_progress=on_progress)
 
     def _model_of_job(self, job_id: str) -> Model:
-        found = self.models(job_id=job_id)
+        found = [model for model in self.models(job_id=job_id) if model.checkpoint_id is None]
         if found:
             return found[0]
         job = Job.model_validate(self._transport.request("GET", f"/v1/jobs/{job_id}"))

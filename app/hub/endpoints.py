@@ -14,14 +14,14 @@ from app.accounts.scopes import Scope
 from app.artifacts import repository as artifact_repository
 from app.artifacts.downloads import CONTENT_RESPONSES, download, stored_bytes_of
 from app.db.dependencies import ReadSession
-from app.errors import Forbidden, NotFound, Unauthorized, problem_responses
+from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.hub.refusals import HubRoute
 from app.hub.repos import find_repo, find_repo_file, no_entry
 from app.hub.schemas import AccessToken, Refs, RepoInfo, TokenAuth, TreeEntry, WhoAmI
 from app.hub.tree import entries_below
 from app.storage.dependencies import Store
 
-_REFUSALS: Final[dict[int | str, dict[str, Any]]] = problem_responses(Unauthorized, Forbidden)
+_REFUSALS: Final[dict[int | str, dict[str, Any]]] = problem_responses(Unauthorized, Forbidden, Unprocessable)
 router = APIRouter(tags=["Hub"], route_class=HubRoute, responses=_REFUSALS)
 
 Namespace = Annotated[str, Path(description="The project: its id or its name.")]

@@ -3,6 +3,9 @@
 A checkpoint is a folder `step-00000200/` with the fp32 weights and the optimiser's moments as safetensors and
 the rest as JSON; its manifest is written last and the folder renamed into place. The order of sequences, the
 learning rate and the random numbers are functions of (seed, step), so the step is all there is to remember.
+
+The weights lie in `model/` beside config and tokenizer, a folder that transformers loads: whoever wants the
+model as it was at that step needs these files and no conversion.
 """
 
 import hashlib
@@ -20,10 +23,13 @@ from fusion.errors import InfrastructureError
 from fusion.failpoints import failpoint
 from fusion.io.atomic import atomic_folder, read_json, write_json
 from fusion.io.manifest import verify_manifest, write_manifest
+from fusion.llms.loading import load_model
 from fusion.training.optimiser import optimiser_tensors, restore_optimiser
+from fusion.training.output import save_as_it_is
 
 CHECKPOINT_KIND = "checkpoint"
 STATE_NAME = "state.json"
+MODEL_FOLDER = "model"
 _MAX_FILE_BYTES = 4_000_000_000
 
 
@@ -51,15 +57,36 @@ def config_digest(**facts: Any) -> str:
 
 
 def save_checkpoint(
-    folder: Path, *, state: TrainState, model: nn.Module, optimiser: torch.optim.Optimizer, digest: str
+    folder: Path,
+    *,
+    state: TrainState,
+    model: Any,
+    optimiser: torch.optim.Optimizer,
+    digest: str,
+    target: Path,
 ) -> Path:
-    """Commit a checkpoint below `folder` and return its folder."""
+    """Commit a checkpoint below `folder` and return its folder.
+
+    Args:
+        target: checkpoint folder the training started from; tokenizer and generation config are its.
+    """
     path = folder / f"step-{state.step:08d}"
     with atomic_folder(path) as partial:
-        _save_tensors(partial, "model", _weights(model))
-        _save_tensors(partial, "optimiser", optimiser_tensors(model, optimiser))
+        save_as_it_is(model, partial / MODEL_FOLDER, target=target, max_shard_bytes=_MAX_FILE_BYTES)
+        failpoint("checkpoint.file_written")
+        for index, part in enumerate(_parts(optimiser_tensors(model, optimiser))):
+            _save_tensors(partial / f"optimiser-{index:05d}.safetensors", part)
         write_json(partial / STATE_NAME, asdict(state))
-        write_manifest(partial, kind=CHECKPOINT_KIND, meta={"step": state.step, "config_digest": digest})
+        metrics = (
+            {name: value for name, value in state.curve[-1].items() if name != "step"} if state.curve else {}
+        )
+        meta = {
+            "step": state.step,
+            "config_digest": digest,
+            "num_tokens": state.num_tokens,
+            "metrics": metrics,
+        }
+        write_manifest(partial, kind=CHECKPOINT_KIND, meta=meta)
     return path
 
 
@@ -83,9 +110,9 @@ def newest_checkpoint(folder: Path, *, digest: str, on_unusable: Callable[[str, 
     return None
 
 
-def load_checkpoint(path: Path, *, model: nn.Module, optimiser: torch.optim.Optimizer) -> TrainState:
+def load_checkpoint(path: Path, *, model: Any, optimiser: torch.optim.Optimizer) -> TrainState:
     """Put weights and moments back in place and return the state."""
-    saved = _load_tensors(path, "model")
+    saved = _saved_weights(path)
     with torch.no_grad():
         for name, tensor in _weights(model).items():
             tensor.copy_(saved[name])
@@ -106,24 +133,30 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | buffers
 
 
-def _save_tensors(folder: Path, stem: str, tensors: dict[str, Tensor]) -> None:
-    """Write files of limited size, so that the host never holds a copy of everything."""
-    for index, part in enumerate(_parts(tensors)):
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in part.items()},
-            folder / f"{stem}-{index:05d}.safetensors",
-        )
-        failpoint("checkpoint.file_written")
+def _saved_weights(path: Path) -> dict[str, Tensor]:
+    """By the names that the model's own modules have: in files transformers may give them others."""
+    if not (path / MODEL_FOLDER).is_dir():
+        # Earlier checkpoints hold the weights beside the state.
+        return _load_tensors(path, "model")
+    return _weights(load_model(path / MODEL_FOLDER, dtype="float32", device=torch.device("cpu")))
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write one file."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, path, metadata={"format": "pt"})
+    failpoint("checkpoint.file_written")
 
 
 def _load_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for path in sorted(folder.glob(f"{stem}-*.safetensors")):
+    for path in sorted(folder.glob(f"{stem}*.safetensors")):
         tensors |= load_file(path)
     return tensors
 
 
 def _parts(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Tensors of one file each, of limited size, so that the host never holds a copy of everything."""
     part: dict[str, Tensor] = {}
     num_bytes = 0
     for name, tensor in tensors.items():

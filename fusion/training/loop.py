@@ -79,6 +79,7 @@ class Trainer:
         accelerator: Accelerator,
         autocast_dtype: torch.dtype | None,
         checkpoint_folder: Path,
+        target: Path,
         digest: str,
         progress: Progress,
         max_tokens_per_micro_batch: int,
@@ -92,6 +93,7 @@ class Trainer:
         self.accelerator = accelerator
         self.autocast_dtype = autocast_dtype
         self.checkpoint_folder = checkpoint_folder
+        self.target = target
         self.digest = digest
         self.progress = progress
         self.optimiser = build_optimiser(student.model, training)
@@ -322,6 +324,7 @@ class Trainer:
                 model=self.student.model,
                 optimiser=self.optimiser,
                 digest=self.digest,
+                target=self.target,
             )
             self.progress.part_finished(path)
             for old in older_checkpoints(self.checkpoint_folder, keep_last=_KEPT_CHECKPOINTS):

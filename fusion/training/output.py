@@ -28,7 +28,7 @@ _DTYPE_OF_NAME = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16
 
 
 def save_model(model: Any, folder: Path, *, target: Path, output: OutputSpec) -> torch.dtype:
-    """Write weights and config of the trained model, and the target's own tokenizer and generation config.
+    """Write the trained model in the precision of the spec.
 
     The model is cast in place, so it is of no use for training afterwards.
 
@@ -38,18 +38,23 @@ def save_model(model: Any, folder: Path, *, target: Path, output: OutputSpec) ->
     Returns:
         The precision that was stored.
     """
+    dtype = stored_dtype(target) if output.dtype == "auto" else _DTYPE_OF_NAME[output.dtype]
+    save_as_it_is(model.to(dtype), folder, target=target, max_shard_bytes=output.max_shard_bytes)
+    return dtype
+
+
+def save_as_it_is(model: Any, folder: Path, *, target: Path, max_shard_bytes: int) -> None:
+    """Write weights and config of a model, and the target's own tokenizer and generation config."""
     # Its own class is what was trained; code the target once named must not be asked for.
     model.config.__dict__.pop("auto_map", None)
-    dtype = stored_dtype(target) if output.dtype == "auto" else _DTYPE_OF_NAME[output.dtype]
     shutil.rmtree(folder, ignore_errors=True)
     if (target / "generation_config.json").is_file():
         # transformers refuses to save what some published models ship; theirs is copied as it is.
         model.generation_config = GenerationConfig()
-    model.to(dtype).save_pretrained(folder, max_shard_size=output.max_shard_bytes)
+    model.save_pretrained(folder, max_shard_size=max_shard_bytes)
     for name in _COPIED_NAMES:
         if (target / name).is_file():
             shutil.copyfile(target / name, folder / name)
-    return dtype
 
 
 def stored_dtype(checkpoint: Path) -> torch.dtype:

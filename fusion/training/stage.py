@@ -54,6 +54,7 @@ def run(spec: FusionSpec, inputs: StageInputs, out_dir: Path, *, progress: Progr
         accelerator=accelerator,
         autocast_dtype=None if dtype == torch.float32 else dtype,
         checkpoint_folder=out_dir / "checkpoints",
+        target=target,
         digest=_run_digest(spec, role, target=target, lessons=lessons),
         progress=progress,
         num_speakers=len(spec.speaker_names),

@@ -16,6 +16,7 @@ from app.db.session import in_transaction, read_only, transaction
 from app.jobs import service as jobs
 from fusion.io.manifest import write_manifest
 from tests.app.jobs import builders as given
+from tests.support.stored_checkpoints import store_checkpoint, training_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +52,14 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
     step_id, artifact_id = _run(app, engine, folder / name)
     with read_only(engine) as session:
         model_id = session.scalars(select(Model.id).where(Model.job_id == job_id)).one()
+    step = training_step(engine, project_id=project.id)
+    checkpoint_id = store_checkpoint(engine, app.state.store, step, folder / f"{name}-checkpoint", number=2)
     return Tenant(
         project_id=project.id,
         headers=headers,
         ids={
             "artifact_id": artifact_id,
+            "checkpoint_id": checkpoint_id,
             "file_id": file_id,
             "job_id": job_id,
             "key_id": key.id,

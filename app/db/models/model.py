@@ -12,7 +12,10 @@ from app.db.tenancy import OfProject
 
 class Model(OfProject, Base):
     __tablename__ = "models"
-    __table_args__ = (Index(None, "project_id", "id"),)
+    __table_args__ = (
+        Index(None, "project_id", "id"),
+        Index("uq_models_checkpoint_id", "checkpoint_id", unique=True),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("model"))
     name: Mapped[str] = mapped_column(String(200))
@@ -20,6 +23,8 @@ class Model(OfProject, Base):
     """The job that made it; None for a registered checkpoint."""
     artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
     """The stored checkpoint; None where `origin` says where the checkpoint is."""
+    checkpoint_id: Mapped[str | None] = mapped_column(String(40))
+    """The checkpoint that was promoted to it, which may be gone; None for what a job published."""
     origin: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """Hub repository and revision, or local path, of a registered checkpoint."""
     created_by: Mapped[str | None] = mapped_column(String(40))

@@ -126,3 +126,18 @@ def test_another_project_sees_nothing(api: Api, tmp_path: Path) -> None:
     for path in ("", "/manifest"):
         assert api.client.get(f"/v1/models/{model_id}{path}", headers=stranger).status_code == 404
     assert api.client.delete(f"/v1/models/{model_id}", headers=stranger).status_code == 404
+
+
+def test_models_are_listed_by_kind_and_name(api: Api, tmp_path: Path) -> None:
+    registered = _register(api, HUB).json()["id"]
+    fused, _ = _fused(api, tmp_path / "fused")
+
+    def listed(query: str) -> list[str]:
+        return [
+            item["id"] for item in api.client.get(f"/v1/models?{query}", headers=api.headers).json()["data"]
+        ]
+
+    assert listed("kind=registered") == listed("name=llama") == [registered]
+    assert listed("kind=fused") == listed("name=fused") == [fused]
+    assert listed("kind=promoted") == listed("name=llama&kind=fused") == []
+    assert api.client.get("/v1/models?kind=other", headers=api.headers).status_code == 422

@@ -46,6 +46,7 @@ def gradients(
         accelerator=SharedOut(rank, num_ranks),  # type: ignore[arg-type]
         autocast_dtype=None,
         checkpoint_folder=Path("unused"),
+        target=case.target,
         digest="",
         progress=NullProgress(),
         max_tokens_per_micro_batch=max_tokens,

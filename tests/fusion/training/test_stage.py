@@ -95,7 +95,7 @@ def test_asked_to_end_it_stores_a_checkpoint_between_two_and_loses_nothing(case)
 def test_damaged_checkpoint_gives_way_to_the_one_before(case):
     case.run("whole")
     interrupt(case, "broken", after_step=5)
-    damaged = case.folder / "broken/checkpoints/step-00000004/model-00000.safetensors"
+    damaged = case.folder / "broken/checkpoints/step-00000004/model/model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\xff")
 
     progress = RecordingProgress()

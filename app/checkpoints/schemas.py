@@ -1,0 +1,118 @@
+"""Checkpoints as the API shows them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.artifacts.schemas import ArtifactFileObject
+from app.checkpoints.repository import Checkpoint
+from app.db.base import unix_seconds
+from app.db.models import ArtifactFile
+
+_RESUMABLE: Final = frozenset({"pending", "queued", "running", "failed"})
+_EXAMPLE: dict[str, Any] = {
+    "id": "art-01m8k3ahm7cdbtcg9rentgbecg",
+    "object": "checkpoint",
+    "job_id": "job-01m8k3235xeyzw3s01z4mz3f1a",
+    "step_id": "step-01m8k3235ywa98byp3q5k6bc2x",
+    "step_name": "train.fused",
+    "attempt": 1,
+    "step": 800,
+    "num_tokens": 52_428_800,
+    "metrics": {"loss": 2.31, "clm_loss": 2.28, "grad_norm": 0.7, "learning_rate": 1e-05},
+    "num_bytes": 86_100_000_000,
+    "num_files": 31,
+    "digest": "dc11641d0d5d0dedb332121d9b0dd2424fee8ddf7c7e453aafc287227f28e574",
+    "is_resumable": True,
+    "is_promotable": True,
+    "is_best": True,
+    "is_last": True,
+    "model_id": None,
+    "created_at": 1_764_043_200,
+}
+
+
+class CheckpointObject(BaseModel):
+    """A training after some of its optimiser steps, as it is stored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [_EXAMPLE]})
+
+    id: str
+    """Of the artifact; its files: `/v1/artifacts/{id}`."""
+    object: Literal["checkpoint"] = "checkpoint"
+    job_id: str
+    step_id: str
+    step_name: str
+    attempt: int | None
+    """At the step, the one that wrote it."""
+    step: int
+    """Optimiser steps done."""
+    num_tokens: int | None
+    """Predicted tokens trained on; null where an earlier release wrote it."""
+    metrics: dict[str, float | None]
+    """The last numbers recorded by then: `loss`, `clm_loss`, `grad_norm` and others."""
+    num_bytes: int
+    num_files: int
+    digest: str
+    """sha256 over the names and digests of the files."""
+    is_resumable: bool
+    """Whether another attempt at the step would go on from it, or from a later one."""
+    is_promotable: bool
+    """Whether it holds a model; false where an earlier release wrote it."""
+    is_best: bool
+    """The lowest training loss among those of its step that are there. It is no evaluation."""
+    is_last: bool
+    """The most steps among those of its step that are there."""
+    model_id: str | None
+    """What it was promoted to."""
+    created_at: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Self:
+        return cls(**_fields(checkpoint))
+
+
+class CheckpointWithFiles(CheckpointObject):
+    """A checkpoint and its files."""
+
+    files: list[ArtifactFileObject]
+    """The model is what lies below `model/`."""
+
+    @classmethod
+    def of_files(cls, checkpoint: Checkpoint, files: Sequence[ArtifactFile]) -> Self:
+        return cls(**_fields(checkpoint), files=[ArtifactFileObject.of(file) for file in files])
+
+
+class Promotion(BaseModel):
+    """What the model should be called."""
+
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [{"name": "wise-800"}]}
+    )
+
+    name: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    """`<job>-step-<number>` when not given. Ignored where the checkpoint was promoted before."""
+
+
+def _fields(checkpoint: Checkpoint) -> dict[str, Any]:
+    artifact, step = checkpoint.artifact, checkpoint.step
+    return {
+        "id": artifact.id,
+        "job_id": step.job_id,
+        "step_id": step.id,
+        "step_name": step.name,
+        "attempt": artifact.attempt,
+        "step": checkpoint.number,
+        "num_tokens": checkpoint.num_tokens,
+        "metrics": checkpoint.metrics,
+        "num_bytes": artifact.num_bytes,
+        "num_files": artifact.num_files,
+        "digest": artifact.digest,
+        "is_resumable": step.status in _RESUMABLE,
+        "is_promotable": checkpoint.is_promotable,
+        "is_best": checkpoint.is_best,
+        "is_last": checkpoint.is_last,
+        "model_id": checkpoint.model_id,
+        "created_at": unix_seconds(artifact.created_at),
+    }

@@ -1,0 +1,43 @@
+"""`fusion checkpoints` and `fusion promote`."""
+
+import json
+from collections.abc import Callable
+
+from tests.app.cli.conftest import Ran, Service
+
+CHECKPOINT = {
+    "id": "art-1",
+    "object": "checkpoint",
+    "job_id": "job-1",
+    "step_name": "train.fused",
+    "step": 800,
+    "metrics": {"loss": 2.25},
+    "num_bytes": 1_500_000_000,
+    "is_best": True,
+    "is_last": True,
+    "is_promotable": True,
+    "model_id": None,
+    "created_at": 1_700_000_000,
+}
+MODEL = {"id": "model-1", "object": "model", "name": "wise-800", "checkpoint_id": "art-1"}
+
+
+def test_checkpoints_are_listed(talking: Callable[..., Ran], service: Service) -> None:
+    service.gives_list("GET /v1/jobs/job-1/checkpoints", CHECKPOINT)
+
+    ran = talking("checkpoints", "job-1")
+
+    line = "art-1\ttrain.fused\t800\t2.25 (lowest)\t1.5 GB\t2023-11-14 22:13:20\t"
+    assert line in ran.out.splitlines()
+    assert talking("checkpoints", "job-1", "--json").json == [CHECKPOINT]
+
+
+def test_a_checkpoint_is_promoted(talking: Callable[..., Ran], service: Service) -> None:
+    service.gives("POST /v1/checkpoints/art-1/promote", MODEL)
+
+    ran = talking("promote", "art-1", "--name", "wise-800")
+
+    assert ran.out.strip() == "model-1"
+    route, body = service.requests[-1]
+    assert (route, json.loads(body)) == ("POST /v1/checkpoints/art-1/promote", {"name": "wise-800"})
+    assert talking("promote", "art-1", "--json").json == MODEL
