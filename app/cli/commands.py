@@ -12,6 +12,7 @@ from app.cli.download_command import download
 from app.cli.engine_commands import cache, run, schema, validate
 from app.cli.job_commands import list_jobs, show, submit, watch
 from app.cli.key_commands import key_app
+from app.cli.model_commands import models
 from app.cli.operation_commands import backup, doctor, gc, housekeeper
 from app.cli.output import ExitCode, print_error
 from app.cli.project_commands import project_app
@@ -49,6 +50,7 @@ app.command()(resume)
 app.command()(retry)
 app.command()(clone)
 app.command()(priority)
+app.command()(models)
 app.command()(checkpoints)
 app.command()(promote)
 app.command()(download)

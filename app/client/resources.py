@@ -106,8 +106,12 @@ class File(Resource):
 
 
 class Model(Resource):
+    """`kind`: registered, fused or promoted; None from an earlier service."""
+
     id: str
     name: str
+    kind: str | None = None
+    created: int | None = None
     job_id: str | None = None
     artifact_id: str | None = None
     checkpoint_id: str | None = None

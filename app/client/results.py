@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.client.calls import Calls
+from app.client.calls import PAGE_SIZE, Calls
 from app.client.download import OnProgress, download_artifact
 from app.client.errors import NotFoundError
 from app.client.resources import Artifact, Checkpoint, Job, Model
@@ -11,8 +11,19 @@ from app.client.resources import Artifact, Checkpoint, Job, Model
 class Results(Calls):
     """What users take home."""
 
-    def models(self, *, job_id: str | None = None) -> list[Model]:
-        return self._list("/v1/models", Model, params={"job_id": job_id})
+    def models(
+        self,
+        *,
+        job_id: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+    ) -> list[Model]:
+        """The newest first; all of them where no limit is given."""
+        params = {"job_id": job_id, "kind": kind, "name": name}
+        if limit is not None:
+            params["limit"] = str(min(limit, PAGE_SIZE))
+        return self._list("/v1/models", Model, params=params, at_most=limit)
 
     def get_model(self, model_id: str) -> Model:
         return Model.model_validate(self._transport.request("GET", f"/v1/models/{model_id}"))
