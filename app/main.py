@@ -34,6 +34,7 @@ from app.operations import fleet_endpoints, open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
 from app.request_context import RequestContextMiddleware
 from app.sealing import load_seals
+from app.secrets import endpoints as secret_endpoints
 from app.settings import Settings, load_settings
 from app.storage.opening import open_store
 from app.webhooks import delivery_endpoints as webhook_delivery_endpoints
@@ -53,6 +54,7 @@ _GUARDED_ROUTERS = (
     model_endpoints.router,
     artifact_endpoints.router,
     download_endpoints.router,
+    secret_endpoints.router,
     key_endpoints.router,
     project_endpoints.router,
     webhook_endpoints.router,

@@ -70,11 +70,12 @@ def schema() -> None:
 def stage(
     request: Annotated[Path, typer.Argument(help="Request file written by the supervisor.")],
     events_fd: Annotated[int, typer.Option(help="Descriptor that takes the events.")],
+    secrets_fd: Annotated[int | None, typer.Option(help="Descriptor that gives the secrets.")] = None,
 ) -> None:
     """Run one stage for a supervisor."""
     from fusion.stage_process import run_request
 
-    raise typer.Exit(run_request(request, events_descriptor=events_fd))
+    raise typer.Exit(run_request(request, events_descriptor=events_fd, secrets_descriptor=secrets_fd))
 
 
 def print_json(value: object) -> None:

@@ -108,11 +108,13 @@ def _run_step(
 def _refuse_service_references(spec: FusionSpec) -> None:
     references = [pointer for pointer, _ in spec.file_ids()]
     references += [f"{pointer}/model_id" for _, pointer, ref in spec.model_refs() if ref.model_id is not None]
+    references += [f"{pointer}/secret" for _, pointer, ref in spec.model_refs() if ref.secret is not None]
     if references:
         raise SpecInvalid(
             f"{references[0]} names something the service stores, and this run has no service",
             code="needs_service",
-            hint="give a path or a hub revision, or submit the spec with `fusion submit`",
+            hint="give a path or a hub revision (a token for private ones in HF_TOKEN), or submit the spec "
+            "with `fusion submit`",
             pointer=references[0],
         )
 

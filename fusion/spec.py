@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
+SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 RESERVED_SOURCE_NAMES = frozenset({"target", "control", "fused"})
 
 Preset = Literal["default", "paper"]
@@ -44,6 +45,9 @@ class ModelRef(SpecModel):
     """Hugging Face Hub repository, `org/name`."""
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     """Commit of the hub repository: 40 hexadecimal digits. Branches move, so they are not accepted."""
+    secret: Annotated[str, Field(pattern=SECRET_NAME)] | None = None
+    """Name or id of a secret of the project (`POST /v1/secrets`): the token that opens a private or gated
+    repository. Its value stands in no spec."""
     path: Annotated[str, Field(min_length=1)] | None = None
     """Local folder with config, tokenizer and safetensors; in the service, under an allowed root."""
     model_id: Annotated[str, Field(pattern=r"^model-[0-9a-z]+$")] | None = None
@@ -58,6 +62,8 @@ class ModelRef(SpecModel):
             raise ValueError("a hub model needs revision: the full commit hash (40 hexadecimal digits)")
         if self.hub is None and self.revision is not None:
             raise ValueError("revision belongs to hub; remove it or give hub")
+        if self.hub is None and self.secret is not None:
+            raise ValueError("secret belongs to hub; remove it or give hub")
         return self
 
     @property

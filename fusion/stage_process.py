@@ -10,6 +10,9 @@ down, so that whatever libraries print cannot be mistaken for one; standard outp
     {"type": "report", "figures"}                 the last event of a success; exit code 0
     {"type": "error", "code", "category", ...}    the last event of a failure; exit code 1
 
+Secrets come as one JSON object, name to value, over a pipe of their own: they stand in no file, no argument
+and no environment, and whatever the process prints or sends is scrubbed of them.
+
 Any other end (a signal, another exit code, no last event) is a crash.
 """
 
@@ -17,6 +20,7 @@ import ctypes
 import hashlib
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -34,6 +38,7 @@ from fusion.io.atomic import read_json
 from fusion.io.stage_inputs import StageInputs
 from fusion.pipeline import run_stage
 from fusion.plan import Stage
+from fusion.scrubbing import NOTHING_SECRET, Scrubber, scrubbing_output
 from fusion.spec import FusionSpec
 
 _PR_SET_PDEATHSIG = 1
@@ -55,10 +60,11 @@ class EventPipe:
 
     descriptor: int
     out_dir: Path
+    scrubber: Scrubber = NOTHING_SECRET
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, event: dict[str, Any]) -> None:
-        line = memoryview((json.dumps(event) + "\n").encode())
+        line = memoryview((self.scrubber.scrub(json.dumps(event)) + "\n").encode())
         with self.lock:
             while line:
                 line = line[os.write(self.descriptor, line) :]
@@ -77,14 +83,14 @@ class EventPipe:
         self.send({"type": "note", "message": message, "details": details})
 
 
-def read_request(path: Path) -> StageRequest:
+def read_request(path: Path, *, secrets: dict[str, str] | None = None) -> StageRequest:
     """Read the supervisor's request file."""
     data = read_json(path)
     folders: dict[str, dict[str, Path]] = {
         name: {key: Path(value) for key, value in data["inputs"][name].items()}
         for name in ("steps", "files", "models")
     }
-    cache = data["inputs"].get("capture_cache")
+    cache, private_cache = (data["inputs"].get(name) for name in ("capture_cache", "private_hub_cache"))
     inputs = StageInputs(
         subject=data["subject"],
         steps=folders["steps"],
@@ -92,6 +98,8 @@ def read_request(path: Path) -> StageRequest:
         models=folders["models"],
         capture_cache=None if cache is None else Path(cache),
         num_batch_halvings=data.get("num_batch_halvings", 0),
+        secrets=secrets or {},
+        private_hub_cache=None if private_cache is None else Path(private_cache),
     )
     return StageRequest(
         stage=data["stage"],
@@ -101,15 +109,17 @@ def read_request(path: Path) -> StageRequest:
     )
 
 
-def run_request(path: Path, *, events_descriptor: int) -> int:
+def run_request(path: Path, *, events_descriptor: int, secrets_descriptor: int | None = None) -> int:
     """Run the requested stage, report over the pipe, and return the exit code."""
     die_with_parent()
     if not has_reader(events_descriptor):
         sys.exit("the supervisor ended before the stage began")
-    events = EventPipe(events_descriptor, path.parent)
+    secrets = {} if secrets_descriptor is None else receive_secrets(secrets_descriptor)
+    scrubber = scrubbing_output(secrets.values())
+    events = EventPipe(events_descriptor, path.parent, scrubber)
     try:
-        request = read_request(path)
-        events = EventPipe(events_descriptor, request.out_dir)
+        request = read_request(path, secrets=secrets)
+        events = EventPipe(events_descriptor, request.out_dir, scrubber)
         report = run_stage(request.stage, request.spec, request.inputs, request.out_dir, progress=events)
     except Exception as error:  # noqa: BLE001 - the border of the process: every failure becomes an event
         events.send({"type": "error", **as_fusion_error(error).to_dict()})
@@ -120,6 +130,14 @@ def run_request(path: Path, *, events_descriptor: int) -> int:
     failpoint("stage.finished")
     events.send({"type": "report", "figures": report.figures})
     return 0
+
+
+def receive_secrets(descriptor: int) -> dict[str, str]:
+    """Read the supervisor's secrets to their end. A crash leaves no image of the memory they are in."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with os.fdopen(descriptor, "rb") as pipe:
+        received: dict[str, str] = json.loads(pipe.read())
+    return received
 
 
 def die_with_parent() -> None:

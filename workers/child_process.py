@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ KILL_SECONDS = 10.0
 _READ_BYTES = 1 << 16
 _MAX_READS = 64
 _MAX_EVENT_BYTES = 64 << 20
+_MAX_SECRETS_BYTES = 1 << 16
 
 Event = dict[str, Any]
 
@@ -112,22 +113,34 @@ class ChildProcess:
 
 @contextmanager
 def started(
-    command: Sequence[str], *, request: Path, log: Path, environment: dict[str, str] | None = None
+    command: Sequence[str],
+    *,
+    request: Path,
+    log: Path,
+    secrets: Mapping[str, str] | None = None,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[ChildProcess]:
     """Run `command REQUEST --events-fd N` with its output in `log`.
+
+    `secrets` reach it through a pipe (`--secrets-fd M`): arguments and environment can be read in `/proc`.
 
     Must be called from a thread that outlives the block: the kernel ties the child to that thread.
     """
     reader, writer = os.pipe()
-    with log.open("ab") as output:
+    with log.open("ab") as output, ExitStack() as given:
+        words = [*command, str(request), "--events-fd", str(writer)]
+        inherited = [writer]
+        if secrets:
+            inherited.append(given.enter_context(_readable(secrets)))
+            words += ["--secrets-fd", str(inherited[-1])]
         try:
             process = subprocess.Popen(
-                [*command, str(request), "--events-fd", str(writer)],
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**_plain_environment(), "PYTHONUNBUFFERED": "1", **(environment or {})},
-                pass_fds=(writer,),
+                pass_fds=inherited,
                 start_new_session=True,
             )
         except OSError:
@@ -140,6 +153,20 @@ def started(
         yield child
     finally:
         child.kill()
+        os.close(reader)
+
+
+@contextmanager
+def _readable(secrets: Mapping[str, str]) -> Iterator[int]:
+    """The reading end of a pipe that holds secrets as JSON. Whoever reads them takes them out of it."""
+    data = json.dumps(dict(secrets)).encode()
+    assert len(data) <= _MAX_SECRETS_BYTES, "a pipe without a reader takes no more"
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, data)
+        os.close(writer)
+        yield reader
+    finally:
         os.close(reader)
 
 

@@ -18,17 +18,21 @@ from app.logs import get_logger
 from fusion.errors import InfrastructureError, SpecInvalid
 from fusion.spec import FusionSpec
 from workers.capture_cache import capture_cache_of
+from workers.stage_secrets import open_secrets, private_hub_cache_of
 from workers.worker import Worker
 from workers.workspace import Workspace
 
 log = get_logger(__name__)
 
 
-def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> None:
+def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> dict[str, str]:
     """Bring everything the stage reads into the workspace and write `request.json`.
 
+    Returns:
+        The secrets that the stage may use, by the name that the spec has for them. They stand in no file.
+
     Raises:
-        SpecInvalid: the spec names a path that this worker may not read.
+        SpecInvalid: the spec names a path that this worker may not read, or a secret that is gone.
         InfrastructureError: an input is not there, or storage trouble.
     """
     models, origins = _find_models(worker, step)
@@ -46,6 +50,9 @@ def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> 
         },
         "capture_cache": capture_cache_of(worker, step),
     }
+    secrets = open_secrets(worker, step, FusionSpec.model_validate(spec))
+    if secrets:
+        inputs["private_hub_cache"] = private_hub_cache_of(worker, step)
     _restore_parts(worker, step, out=workspace.out)
     request = {
         "stage": step.stage,
@@ -56,6 +63,7 @@ def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> 
         "out_dir": str(workspace.out),
     }
     workspace.request.write_text(json.dumps(request), encoding="utf-8")
+    return secrets
 
 
 def _check_paths(worker: Worker, spec: dict[str, Any], *, stage: str) -> None:

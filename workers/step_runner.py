@@ -90,12 +90,12 @@ def _run_in_workspace(worker: Worker, step: ClaimedStep, *, lease: Lease) -> Non
 def _attempt(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease) -> Outcome:
     """Run the stage. Every failure that is not a lost lease becomes an outcome."""
     try:
-        prepare_request(worker, step, workspace)
+        secrets = prepare_request(worker, step, workspace)
         failpoint("inputs.fetched")
         stop = _wanted(worker, lease)
         if stop is not None:
             return Stopped(stop=stop)
-        return _run_stage(worker, step, workspace, lease=lease)
+        return _run_stage(worker, step, workspace, lease=lease, secrets=secrets)
     except LeaseLostError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever went wrong, the job is told
@@ -120,10 +120,12 @@ def _as_fusion_error(error: Exception) -> FusionError:
     return InternalError(f"{type(error).__name__}: {error}", code="internal")
 
 
-def _run_stage(worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease) -> Outcome:
+def _run_stage(
+    worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease, secrets: dict[str, str]
+) -> Outcome:
     with (
         PartPublisher(worker.engine, worker.store, step, lease=lease, out=workspace.out) as parts,
-        started(worker.stage_command, request=workspace.request, log=workspace.log) as child,
+        started(worker.stage_command, request=workspace.request, log=workspace.log, secrets=secrets) as child,
     ):
         failpoint("child.started")
         workspace.remember_child(child.pid)

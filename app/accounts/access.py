@@ -21,6 +21,7 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/artifacts": (Scope.ARTIFACTS_READ, Scope.ARTIFACTS_WRITE),
     "/v1/webhook_endpoints": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
     "/v1/webhook_deliveries": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),
+    "/v1/secrets": (Scope.SECRETS_READ, Scope.SECRETS_WRITE),
     "/v1/api_keys": (Scope.ADMIN, Scope.ADMIN),
     "/v1/audit_events": (Scope.ADMIN, Scope.ADMIN),
     "/v1/me": (ANY_KEY, Scope.OPERATOR),

@@ -10,6 +10,7 @@ from app.catalog import repository
 from app.catalog.names import check_model_folder
 from app.db.models import Model
 from app.errors import Conflict, NotFound, Unprocessable
+from app.secrets.service import find_secret
 from fusion.spec import ModelRef
 
 
@@ -19,13 +20,17 @@ def register_source(
     """Register a checkpoint of the hub, or a folder under an allowed root.
 
     Raises:
-        Unprocessable: a path that may not be read, or a reference to another registered model.
+        Unprocessable: a path that may not be read, a reference to another registered model, or a secret
+            that the project does not have.
     """
     if ref.model_id is not None:
         raise Unprocessable(
             f"{ref.model_id} is registered already; give hub and revision, or path", code="model_registered"
         )
     origin = {"hub": ref.hub, "revision": ref.revision}
+    if ref.secret is not None:
+        find_secret(session, project_id=principal.project_id, name=ref.secret, pointer="/ref/secret")
+        origin["secret"] = ref.secret
     if ref.path is not None:
         folder = check_model_folder(ref.path, allowed_roots=allowed_roots, pointer="/ref/path")
         origin = {"path": folder}

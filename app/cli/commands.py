@@ -16,6 +16,7 @@ from app.cli.model_commands import models
 from app.cli.operation_commands import backup, doctor, gc, housekeeper
 from app.cli.output import ExitCode, print_error
 from app.cli.project_commands import project_app
+from app.cli.secret_commands import secret_app
 from app.cli.serve_commands import serve, worker
 from app.cli.usage_command import usage
 from app.cli.webhook_commands import webhook_app
@@ -38,6 +39,7 @@ app.command()(doctor)
 app.add_typer(key_app, name="key")
 app.add_typer(project_app, name="project")
 app.add_typer(webhook_app, name="webhooks")
+app.add_typer(secret_app, name="secret")
 app.command()(audit)
 app.command()(usage)
 app.command()(submit)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.client.calls import PAGE_SIZE, Calls
-from app.client.resources import ApiKey, AuditEvent, Me, Project, Usage
+from app.client.resources import ApiKey, AuditEvent, Me, Project, Secret, Usage
 
 
 class Administration(Calls):
@@ -35,6 +35,17 @@ class Administration(Calls):
 
     def revoke_key(self, key_id: str) -> None:
         self._transport.request("DELETE", f"/v1/api_keys/{key_id}")
+
+    def create_secret(self, *, name: str, value: str) -> Secret:
+        """Store a secret that specs may name; its value is never shown again."""
+        body = {"name": name, "value": value}
+        return Secret.model_validate(self._transport.request("POST", "/v1/secrets", json=body))
+
+    def list_secrets(self) -> list[Secret]:
+        return self._list("/v1/secrets", Secret)
+
+    def delete_secret(self, secret_id: str) -> None:
+        self._transport.request("DELETE", f"/v1/secrets/{secret_id}")
 
     def create_project(self, *, name: str) -> Project:
         return Project.model_validate(self._transport.request("POST", "/v1/projects", json={"name": name}))

@@ -162,6 +162,15 @@ class ApiKey(Resource):
     secret: str | None = None
 
 
+class Secret(Resource):
+    """Without its value, which nobody reads back."""
+
+    id: str
+    name: str
+    created_at: int
+    created_by: str | None = None
+
+
 class Project(Resource):
     """`quotas`: limits by name; None is without limit."""
 

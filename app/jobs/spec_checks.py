@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.catalog.findings import NUM_FIELDS_KEPT
 from app.catalog.repository import is_current
-from app.db.models import File, Model
+from app.db.models import File, Model, Secret
 from app.errors import FieldProblem, Unprocessable
 from app.local_paths import find_allowed, not_allowed
 from fusion.spec import FusionSpec
@@ -55,12 +55,24 @@ def _reference_problems(session: Session, spec: FusionSpec, project_id: str) -> 
             select(Model.id).where(Model.project_id == project_id, Model.id.in_(list(models.values())))
         )
     )
+    secrets = {f"{pointer}/secret": ref.secret for _, pointer, ref in spec.model_refs() if ref.secret}
+    known_secrets = known_secret_names(session, secrets.values(), project_id=project_id)
     return [
+        *_unknown(secrets, known_secrets, code="secret_not_found", word="secret"),
         *_unknown(files, known_files, code="file_not_found", word="uploaded file"),
         *_unknown(models, known_models, code="model_not_found", word="registered model"),
         *_unusable(files, known_files),
         *_without_text(spec, known_files),
     ]
+
+
+def known_secret_names(session: Session, names: Collection[str], *, project_id: str) -> set[str]:
+    """Those of the names, or ids, that are secrets of the project."""
+    if not names:
+        return set()
+    named = or_(Secret.name.in_(names), Secret.id.in_(names))
+    rows = session.execute(select(Secret.id, Secret.name).where(Secret.project_id == project_id, named))
+    return {text for row in rows for text in row}
 
 
 def _unknown(named: dict[str, str], known: Collection[str], *, code: str, word: str) -> list[FieldProblem]:

@@ -14,6 +14,8 @@ class StageInputs:
     attempt ran out of it.
     `files` maps a file id of the spec to the file, `models` a model id to its checkpoint folder.
     `capture_cache` is where `extract` finds and leaves captured windows; None for none.
+    `secrets` maps the name of a secret of the spec to its value. What is downloaded with one is kept in
+    `private_hub_cache`, apart from what everybody on the machine may read.
     """
 
     subject: str | None = None
@@ -22,6 +24,8 @@ class StageInputs:
     models: dict[str, Path] = field(default_factory=dict)
     capture_cache: Path | None = None
     num_batch_halvings: int = 0
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    private_hub_cache: Path | None = None
 
     def within_memory(self, max_tokens: int) -> int:
         """A token budget of a batch, halved as often as asked for."""

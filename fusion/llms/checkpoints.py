@@ -62,7 +62,16 @@ def resolve_checkpoint(ref: ModelRef, inputs: StageInputs) -> Path:
         return inputs.models[ref.model_id]
     if ref.hub is None or ref.revision is None:
         raise InternalError(f"{ref!r} names no checkpoint", code="internal")
-    return download_checkpoint(ref.hub, revision=ref.revision)
+    if ref.secret is None:
+        return download_checkpoint(ref.hub, revision=ref.revision)
+    if ref.secret not in inputs.secrets or inputs.private_hub_cache is None:
+        raise InternalError(f"secret {ref.secret} was not given to this step", code="input_missing")
+    return download_checkpoint(
+        ref.hub,
+        revision=ref.revision,
+        token=inputs.secrets[ref.secret],
+        cache=inputs.private_hub_cache,
+    )
 
 
 def inspect_checkpoint(folder: Path, *, pointer: str) -> CheckpointInfo:

@@ -25,8 +25,15 @@ _ALLOWED = [
 ]
 
 
-def download_checkpoint(repository: str, *, revision: str) -> Path:
+def download_checkpoint(
+    repository: str, *, revision: str, token: str | None = None, cache: Path | None = None
+) -> Path:
     """The local snapshot of a repository at a commit; downloaded once per machine.
+
+    Args:
+        token: opens a private repository; without it the machine's own login does (HF_TOKEN), if it has one.
+        cache: where the download is kept. The cache of the machine gives whoever names a commit what lies
+            there, also without a token, so what a token opened is kept in another one.
 
     Raises:
         ModelUnusable: the repository or commit does not exist, or access is not granted.
@@ -34,12 +41,17 @@ def download_checkpoint(repository: str, *, revision: str) -> Path:
     """
     label = f"{repository}@{revision[:12]}"
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_ALLOWED))
+        return Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=_ALLOWED, token=token, cache_dir=cache
+            )
+        )
     except GatedRepoError as error:
         raise ModelUnusable(
             f"access to {label} has not been granted",
             code="model_gated",
-            hint="accept the model's conditions on its hub page and give the worker a token (HF_TOKEN)",
+            hint="accept the model's conditions on its hub page, and name a secret with a token in the "
+            "model's `secret` (POST /v1/secrets; without a service: HF_TOKEN)",
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise _unreachable(label, error) from error
@@ -47,7 +59,8 @@ def download_checkpoint(repository: str, *, revision: str) -> Path:
         raise ModelUnusable(
             f"the hub has no {label}",
             code="model_not_found",
-            hint="check the name and the commit; a private repository needs a token (HF_TOKEN)",
+            hint="check the name and the commit; a private repository needs a token: name a secret in the "
+            "model's `secret` (POST /v1/secrets; without a service: HF_TOKEN)",
         ) from error
     except (HfHubHTTPError, OSError) as error:
         raise _unreachable(label, error) from error

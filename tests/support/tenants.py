@@ -48,6 +48,8 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
     receiver = {"url": f"https://{name}.example.com/hook"}
     webhook_endpoint_id = client.post("/v1/webhook_endpoints", json=receiver).json()["id"]
     webhook_delivery_id = client.post(f"/v1/webhook_endpoints/{webhook_endpoint_id}/test").json()["id"]
+    secret = {"name": "hub-token", "value": f"hf_secret_of_{name}"}
+    secret_id = client.post("/v1/secrets", json=secret).json()["id"]
     job_id = client.post("/v1/jobs", json=given.spec_data(name=name)).json()["id"]
     step_id, artifact_id = _run(app, engine, folder / name)
     with read_only(engine) as session:
@@ -67,6 +69,7 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
             "namespace": project.id,
             "project_id": project.id,
             "repo": model_id,
+            "secret_id": secret_id,
             "step_id": step_id,
             "upload_id": upload_id,
             "webhook_delivery_id": webhook_delivery_id,

@@ -1,5 +1,6 @@
 """`fusion project`, and acting for another one."""
 
+import io
 import json
 from collections.abc import Callable
 
@@ -86,3 +87,18 @@ def refuse(*_: object, **__: object) -> bool:
     import typer
 
     raise typer.Abort
+
+
+def test_secrets_come_from_standard_input_and_are_never_shown(
+    talking: Fusion, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {"id": "secret-1", "object": "secret", "name": "hub-token", "created_at": 1_700_000_000}
+    service.gives("POST /v1/secrets", secret, status=201)
+    service.gives_list("GET /v1/secrets", secret)
+    service.gives("DELETE /v1/secrets/secret-1", {"id": "secret-1", "deleted": True})
+    monkeypatch.setattr("sys.stdin", io.StringIO("hf_abcdefgh\n"))
+
+    assert talking("secret", "create", "hub-token").out == "secret-1\n"
+    assert json.loads(service.requests[-1][1]) == {"name": "hub-token", "value": "hf_abcdefgh"}
+    assert "secret-1\thub-token\t2023-11-14 22:13:20" in talking("secret", "list").out
+    assert talking("secret", "delete", "secret-1").out == "secret-1 is deleted\n"

@@ -1,0 +1,1 @@
+"""Secrets that users store for their jobs: tokens for private repositories of a hub."""
