@@ -21,7 +21,14 @@ from app.audit.middleware import AuditMiddleware
 from app.catalog import file_endpoints, model_endpoints, upload_endpoints
 from app.checkpoints import endpoints as checkpoint_endpoints
 from app.db.session import create_engine
-from app.errors import InternalServerError, Problem, Unavailable, install_error_handlers, problem_responses
+from app.errors import (
+    InternalServerError,
+    Problem,
+    TooManyRequests,
+    Unavailable,
+    install_error_handlers,
+    problem_responses,
+)
 from app.hub import endpoints as hub_endpoints
 from app.jobs import action_endpoints as job_action_endpoints
 from app.jobs import document_endpoints as job_document_endpoints
@@ -32,6 +39,7 @@ from app.logs import configure_logs
 from app.operations import endpoints as operation_endpoints
 from app.operations import fleet_endpoints, open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
+from app.rate_limits.limiter import Limiter
 from app.request_context import RequestContextMiddleware
 from app.sealing import load_seals
 from app.secrets import endpoints as secret_endpoints
@@ -96,12 +104,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         given=settings.key_pepper.get_secret_value() if settings.key_pepper is not None else None,
     )
     app.state.seals = load_seals(settings, create=True)
+    app.state.limiter = Limiter(settings.rate_limits, redis_url=settings.counting_redis)
     install_error_handlers(app)
     app.include_router(open_endpoints.router)
     app.include_router(download_endpoints.open_router)
     for router in _GUARDED_ROUTERS:
         # Before anything else of a route: sessions and engine are bound to the project of its caller.
-        app.include_router(router, dependencies=[Depends(require_principal)])
+        app.include_router(
+            router, dependencies=[Depends(require_principal)], responses=problem_responses(TooManyRequests)
+        )
     # FastAPI's way to extend the document: https://fastapi.tiangolo.com/how-to/extending-openapi/
     app.openapi = _with_shared_schemas(app.openapi)  # type: ignore[method-assign]
     return app
@@ -119,6 +130,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await run_in_threadpool(housekeeper.stop)
         app.state.engine.dispose()
+        app.state.limiter.close()
 
 
 def _with_shared_schemas(make_document: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:

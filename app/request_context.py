@@ -45,7 +45,7 @@ class RequestContextMiddleware:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, *, request_id: str) -> None:
         started_at = time.perf_counter()
-        answer = _Answer(send, request_id=request_id)
+        answer = _Answer(send, request_id=request_id, scope=scope)
         try:
             await self._app(scope, receive, answer)
         except Exception:
@@ -67,10 +67,12 @@ class RequestContextMiddleware:
 
 
 class _Answer:
-    """Passes an answer on with the request's id, and remembers its status."""
+    """Passes an answer on with the request's id and the headers that its way here brought, and remembers its
+    status."""
 
-    def __init__(self, send: Send, *, request_id: str) -> None:
+    def __init__(self, send: Send, *, request_id: str, scope: Scope) -> None:
         self._send = send
+        self._scope = scope
         self._request_id = request_id
         self.status: int | None = None
         self.is_refused_as_too_large = False
@@ -82,6 +84,8 @@ class _Answer:
             is_problem = headers.get("content-type") == PROBLEM_MEDIA_TYPE
             self.is_refused_as_too_large = message["status"] == ContentTooLarge.status and not is_problem
             headers[REQUEST_ID_HEADER] = self._request_id
+            for name, value in self._scope.get("state", {}).get("answer_headers", {}).items():
+                headers[name] = value
         if self.is_refused_as_too_large:
             return
         if message["type"] == "http.response.start":

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.quotas.limits import UNLIMITED, Quotas
+from app.rate_limits.limits import RateLimits
 from fusion.errors import UserError
 from fusion.plan import Stage
 
@@ -71,6 +72,13 @@ class Settings(BaseSettings):
     upload_kept_seconds: Annotated[float, Field(gt=0)] = 86_400
     """How long an unfinished upload in parts waits for its next part."""
 
+    rate_limits: RateLimits = RateLimits()
+    """Requests per minute of a key, of a project, and from an address without a key that works, as JSON:
+    `{"key": 600, "project": null}`; null is without limit."""
+    rate_limit_url: str | None = None
+    """Redis that counts requests for all API processes; that of `broker_url` when not given. Without one each
+    process counts for itself."""
+
     default_quotas: Quotas = UNLIMITED
     """Limits of projects that are made from now on, as JSON: `{"running_jobs": 2}`; none when not given. The
     project that exists by itself has none."""
@@ -113,6 +121,12 @@ class Settings(BaseSettings):
     failed_parts_kept_seconds: Annotated[float, Field(ge=0)] = 7 * 86_400
     """How long after its end a failed job keeps the parts that a retry would continue from."""
     log_level: str = "INFO"
+
+    @property
+    def counting_redis(self) -> str | None:
+        """Redis that counts requests."""
+        url = self.rate_limit_url or self.broker_url or ""
+        return url if url.startswith("redis") else None
 
     @property
     def uploads_dir(self) -> Path:

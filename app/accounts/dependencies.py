@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 from app.accounts import projects, repository, service
 from app.accounts.access import is_audited, needed_scope
 from app.accounts.scopes import Scope
-from app.accounts.service import Principal
+from app.accounts.service import Authenticated, Principal
 from app.audit.recording import AuditNote
 from app.db.dependencies import bind_project, engine_of, service_engine_of, take_note
 from app.db.notes import noted
 from app.db.session import in_transaction, read_only, transaction
 from app.errors import Forbidden, NotFound, Unauthorized
+from app.rate_limits.limiter import Limiter
 
 PROJECT_HEADER: Final = "OpenAI-Project"
 """With which an operator acts for another project; OpenAI's clients send it."""
@@ -35,14 +36,13 @@ def require_principal(
     project: the key's, or the one that an operator names.
 
     Raises:
+        TooManyRequests: of the key or its project; or from an address that has no key.
         Unauthorized: no key, or none that works.
         Forbidden: the key lacks the scope.
         NotFound: the header names a project that the caller cannot see.
     """
-    if credentials is None:
-        raise Unauthorized("send an API key: `Authorization: Bearer fus_...`", code="missing_api_key")
     with read_only(engine) as session:
-        found = service.authenticate(session, credentials.credentials, pepper=pepper_of(request))
+        found = _authenticate(request, session, credentials)
         principal = _acting_for(session, found.principal, request.headers.get(PROJECT_HEADER))
     if found.is_stale:
         # After the answer: a request that only reads must not wait for the database's write lock.
@@ -54,6 +54,24 @@ def require_principal(
         take_note(request, request.state.audit_note)
     _require_scope(request, principal)
     return principal
+
+
+def _authenticate(
+    request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None
+) -> Authenticated:
+    """Who asks, if they may ask by now. Whoever has a key that works is not held up by strangers who share
+    the address."""
+    limiter: Limiter = request.app.state.limiter
+    try:
+        if credentials is None:
+            raise Unauthorized("send an API key: `Authorization: Bearer fus_...`", code="missing_api_key")
+        found = service.authenticate(session, credentials.credentials, pepper=pepper_of(request))
+    except Unauthorized:
+        limiter.require(address=request.client.host if request.client is not None else "")
+        raise
+    own = found.principal
+    request.state.answer_headers = limiter.require(key=own.key_id, project=own.project_id)
+    return found
 
 
 def pepper_of(request: Request) -> bytes:
