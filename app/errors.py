@@ -20,7 +20,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import InternalError as DatabaseInternalError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
@@ -30,6 +31,10 @@ from fusion.errors import FusionError
 from fusion.spec_text import json_pointer
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+_STATEMENT_ENDED = "57014"
+_ENDED_IDLE = "25P03"
+"""PostgreSQL's codes for what took longer than it may."""
 
 log = get_logger(__name__)
 
@@ -278,6 +283,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(OperationalError, _answer_database_outage)
+    app.add_exception_handler(DatabaseInternalError, _answer_database_outage)
 
 
 def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
@@ -321,7 +327,14 @@ def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DBAPIError)
+    state = getattr(error.orig, "sqlstate", None)
+    if isinstance(error, DatabaseInternalError) and state != _ENDED_IDLE:
+        raise error
     log.error("database_unreachable", error=str(error))
+    if state in (_STATEMENT_ENDED, _ENDED_IDLE):
+        slow = "the database took too long for this request, which was ended"
+        return _answer(request, Unavailable(slow, code="database_too_slow"))
     outage = Unavailable("the database does not answer; try again", code="database_unavailable")
     return _answer(request, outage)
 

@@ -53,6 +53,7 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "secret_exists": "choose another name, or delete it first: a secret is never changed",
     "name_invalid": "letters, digits, dots, dashes and underscores, like `hub-token`",
     "value_invalid": "was it copied completely, and nothing else?",
+    "database_too_slow": "try again; narrow a list by filters, or ask the operator to look at the database",
     "api_key_not_found": "GET /v1/api_keys lists the keys of this project",
     "webhook_endpoint_not_found": "GET /v1/webhook_endpoints lists the endpoints of this project",
     "webhook_delivery_not_found": "GET /v1/webhook_endpoints/{id}/deliveries lists those of the last 30 days",

@@ -20,6 +20,7 @@ from app.audit import endpoints as audit_endpoints
 from app.audit.middleware import AuditMiddleware
 from app.catalog import file_endpoints, model_endpoints, upload_endpoints
 from app.checkpoints import endpoints as checkpoint_endpoints
+from app.db.row_security import with_time_limits
 from app.db.session import create_engine
 from app.errors import (
     InternalServerError,
@@ -96,7 +97,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=problem_responses(InternalServerError, Unavailable),
     )
     app.state.settings = settings
-    app.state.engine = create_engine(settings.database_url)
+    app.state.engine = with_time_limits(
+        create_engine(settings.database_url),
+        statement_seconds=settings.statement_seconds,
+        idle_seconds=settings.idle_transaction_seconds,
+    )
     app.state.store = open_store(settings.storage_url)
     app.state.damaged_blobs = DamagedBlobs()
     app.state.key_pepper = load_pepper(
@@ -122,13 +127,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Keep house while the server runs."""
     settings: Settings = app.state.settings
-    chores = all_chores(app.state.engine, app.state.store, settings) if settings.housekeeping else []
+    # Without the time limits of requests: some of its transactions look at all there is.
+    engine = create_engine(settings.database_url)
+    chores = all_chores(engine, app.state.store, settings) if settings.housekeeping else []
     housekeeper = Housekeeper(chores)
     housekeeper.start()
     try:
         yield
     finally:
         await run_in_threadpool(housekeeper.stop)
+        engine.dispose()
         app.state.engine.dispose()
         app.state.limiter.close()
 

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     upload_kept_seconds: Annotated[float, Field(gt=0)] = 86_400
     """How long an unfinished upload in parts waits for its next part."""
 
+    statement_seconds: Annotated[float, Field(gt=0)] = 30
+    """PostgreSQL ends a statement of a request that takes longer, waiting for a lock included (503)."""
+    idle_transaction_seconds: Annotated[float, Field(gt=0)] = 300
+    """PostgreSQL ends a transaction of a request in which nothing was asked for so long."""
+
     rate_limits: RateLimits = RateLimits()
     """Requests per minute of a key, of a project, and from an address without a key that works, as JSON:
     `{"key": 600, "project": null}`; null is without limit."""

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
+from app.db.row_security import build_wall
 from app.db.session import create_engine, schema_transaction
 from app.settings import load_settings
 from fusion.errors import FusionError, InfrastructureError, UserError
@@ -43,6 +44,7 @@ def upgrade_engine(engine: Engine, *, revision: str = "head") -> None:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+        build_wall(connection)
 
 
 def downgrade_engine(engine: Engine, *, revision: str) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from app.db.notes import changes_something, note_of, notice_flush, notice_statement
+from app.db.row_security import act_as_service, tell_whose
 from app.db.tenancy import narrow_statement, refuse_foreign_rows
 
 P = ParamSpec("P")
@@ -60,6 +61,7 @@ class _Session(Session):
     """A session that keeps to the project of its engine."""
 
 
+event.listen(_Session, "after_begin", tell_whose)
 event.listen(_Session, "do_orm_execute", narrow_statement)
 event.listen(_Session, "before_flush", refuse_foreign_rows)
 event.listen(_Session, "do_orm_execute", notice_statement)
@@ -93,6 +95,7 @@ def read_only(engine: Engine) -> Iterator[Session]:
 def schema_transaction(engine: Engine) -> Iterator[Connection]:
     """A connection for changes of the schema: all of them are committed, or none."""
     with engine.begin() as connection:
+        act_as_service(connection)
         yield connection
 
 

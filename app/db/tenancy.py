@@ -1,4 +1,4 @@
-"""Whose rows a transaction may see: the first of two walls between projects.
+"""Whose rows a transaction may see: the first of two walls between projects (the second: `row_security`).
 
 An engine knows its project (`of_project`), and so does every session made with it. Whatever such a session
 reads, changes or removes through the ORM is narrowed to the rows of that project, also where a query forgot

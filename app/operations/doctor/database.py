@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.db import migrate
 from app.db.base import db_time
 from app.db.models import Job, OutboxMessage, Step, Worker
+from app.db.row_security import is_bypassed, unwalled
 from app.db.session import read_only
 from app.jobs.lifecycle import Desired, StepStatus
 from app.operations.doctor.findings import Finding, error, ok, warning
@@ -37,6 +38,7 @@ def check_database(engine: Engine, settings: Settings) -> Iterator[Finding]:
         yield ok("migrations", "the tables are those of this release")
         with read_only(engine) as session:
             yield _check_clock(session)
+            yield from _check_wall(session)
             yield from _check_work(session, settings)
     except DBAPIError as failure:
         reason = " ".join(str(failure.orig).split())
@@ -45,6 +47,26 @@ def check_database(engine: Engine, settings: Settings) -> Iterator[Finding]:
             f"{address} does not answer: {reason}",
             hint="start the database, or mend FUSION_DATABASE_URL",
         )
+
+
+def _check_wall(session: Session) -> Iterator[Finding]:
+    """On PostgreSQL: whether it keeps the rows of projects apart, too."""
+    if session.get_bind().dialect.name != "postgresql":
+        return
+    if open_tables := sorted(table for table, _ in unwalled(session)):
+        yield warning(
+            "projects",
+            f"PostgreSQL does not keep projects apart in {', '.join(open_tables)}",
+            hint="run `python -m app.db.migrate` as the owner of the tables",
+        )
+    elif is_bypassed(session):
+        yield warning(
+            "projects",
+            "this role bypasses row-level security: only the service itself keeps projects apart",
+            hint="connect as a role without SUPERUSER and BYPASSRLS (docs/access.md)",
+        )
+    else:
+        yield ok("projects", "PostgreSQL keeps their rows apart, too")
 
 
 def _check_clock(session: Session) -> Finding:
