@@ -9,7 +9,7 @@ from app.artifacts.blobs import delete_unreferenced_blobs
 from app.catalog.receiving import ByteLimit, ReceivedFile, limit_of_service
 from app.db.session import read_only, transaction
 from app.errors import QuotaExceeded
-from app.quotas.enforcement import room_left, too_many_bytes
+from app.quotas.enforcement import room_of, too_many_bytes
 from app.storage.store import ObjectStore
 
 
@@ -20,11 +20,11 @@ def byte_limit(engine: Engine, *, project_id: str, max_bytes: int) -> ByteLimit:
     there.
     """
     with read_only(engine) as session:
-        room = room_left(session, project_id)
-    if room is None or room >= max_bytes:
+        room = room_of(session, project_id)
+    if room is None or room.left >= max_bytes:
         return limit_of_service(max_bytes)
-    refusal = too_many_bytes(project_id, f"more than {room} bytes arrive, which is all that is left")
-    return ByteLimit(max_bytes=room, refusal=refusal)
+    refusal = too_many_bytes(project_id, f"{room}, and more than {room.left} arrive")
+    return ByteLimit(max_bytes=room.left, refusal=refusal)
 
 
 @contextmanager

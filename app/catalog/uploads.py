@@ -23,7 +23,7 @@ from app.db.base import db_time
 from app.db.models import Upload, UploadPart
 from app.db.session import transaction
 from app.errors import Conflict, ContentTooLarge, FieldProblem, NotFound, Unprocessable
-from app.quotas.enforcement import require_room, room_left, too_many_bytes
+from app.quotas.enforcement import require_room, room_of, too_many_bytes
 from app.storage.store import ObjectStore
 
 MAX_PARTS = 10_000
@@ -59,9 +59,9 @@ def begin_upload(
         raise ContentTooLarge(
             f"a file of {num_bytes} bytes, at most {max_bytes} are accepted", code="file_too_large"
         )
-    room = room_left(session, principal.project_id)
-    if room is not None and num_bytes > room:
-        raise too_many_bytes(principal.project_id, f"{num_bytes} bytes are announced, {room} are left")
+    room = room_of(session, principal.project_id)
+    if room is not None and num_bytes > room.left:
+        raise too_many_bytes(principal.project_id, f"{room}, and {num_bytes} are announced")
     expires_after = wanted.expires_after
     upload = Upload(
         project_id=principal.project_id,

@@ -4,6 +4,7 @@ What adds to the use is stored first and counted afterwards, in one transaction 
 project's: of two requests that fit only one by one, one is undone.
 """
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,15 +66,30 @@ def require_room(session: Session, project_id: str) -> None:
     wait_for_lock(session, "stored_bytes", project_id)
     found = int(_used(session, usage.stored_bytes(project_id)))
     if found > limit:
-        raise too_many_bytes(project_id, f"it would hold {found} bytes of {limit}")
+        raise too_many_bytes(project_id, f"{found} of {limit} bytes would be used")
 
 
-def room_left(session: Session, project_id: str) -> int | None:
-    """Bytes that the project may still store; None without limit."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """What a project may still store."""
+
+    limit: int
+    used: int
+
+    @property
+    def left(self) -> int:
+        return max(0, self.limit - self.used)
+
+    def __str__(self) -> str:
+        return f"{self.used} of {self.limit} bytes are used"
+
+
+def room_of(session: Session, project_id: str) -> Room | None:
+    """None without limit."""
     limit = _project(session, project_id).max_stored_bytes
     if limit is None:
         return None
-    return max(0, limit - int(_used(session, usage.stored_bytes(project_id))))
+    return Room(limit=limit, used=int(_used(session, usage.stored_bytes(project_id))))
 
 
 def too_many_bytes(project_id: str, detail: str) -> QuotaExceeded:

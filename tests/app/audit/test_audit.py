@@ -27,6 +27,7 @@ QUERIES: dict[str, dict[str, Any]] = {"create_file": {"params": {"filename": "a.
 BODIES: dict[str, Any] = {
     "register_model": {"name": "m", "ref": {"hub": "org/name", "revision": given.REVISION}},
     "change_project": {"name": "renamed"},
+    "create_secret": {"name": "another", "value": "hf_abcdefgh"},
     "submit_job": given.spec_data(),
 }
 DONE = {
@@ -38,8 +39,10 @@ DONE = {
     "create_api_key",
     "create_file",
     "create_project",
+    "create_secret",
     "delete_api_key",
     "delete_file",
+    "delete_secret",
     "pause_job",
     "register_model",
     "resume_job",
@@ -70,6 +73,7 @@ def test_each_request_that_asks_for_a_change_leaves_exactly_one_event(
     app: FastAPI, engine: Engine, tenant: Tenant, operator: dict[str, str]
 ) -> None:
     document, done = app.openapi(), set[str]()
+    me = TestClient(app).get("/v1/me", headers=operator).json()
     for route in changing_routes(app):
         ids = tenant.ids | fresh_ids(app, engine, tenant)
         answer, added = ask(
@@ -81,6 +85,7 @@ def test_each_request_that_asks_for_a_change_leaves_exactly_one_event(
         assert (event.action, event.outcome) == (route.name, expected), f"{route}: {answer.text}"
         assert event.request_id == answer.headers["x-request-id"]
         assert event.address == "testclient"
+        assert event.key_id == me["key_id"]
         assert event.project_id == tenant.project_id
         if route.parameters:
             assert event.object_id == ids[route.parameters[0]]

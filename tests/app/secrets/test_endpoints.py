@@ -57,7 +57,7 @@ def test_the_database_holds_neither_the_value_nor_an_answer(client: TestClient, 
     [
         ({"name": "hub token", "value": VALUE}, "/name"),
         ({"name": "secret-" + "0" * 26, "value": VALUE}, "/name"),
-        ({"name": "x", "value": "short"}, "/value"),
+        ({"name": "x", "value": "hf_1234"}, "/value"),
         ({"name": "x", "value": 'with"quotes'}, "/value"),
         ({"name": "x", "value": "with a space"}, "/value"),
         ({"name": "x", "value": VALUE + "\n"}, "/value"),
