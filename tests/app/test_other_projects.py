@@ -25,12 +25,10 @@ from app.main import create_app
 from app.settings import Settings
 from tests.support.example_bodies import example_body
 from tests.support.route_table import Route, operation_of, routes_of
-from tests.support.tenants import Tenant, furnish
+from tests.support.tenants import PLAIN_VALUES, Tenant, furnish
 
 BODIES: dict[str, Any] = {}
 """By route, where a body cannot be made from the OpenAPI document."""
-PLAIN_VALUES: dict[str, str] = {"revision": "main", "path": "config.json"}
-"""Path parameters that are no ids: a value that makes sense together with the ids of `furnish`."""
 WRITES_OF_ASKING = {"last_used_at"}
 """Columns that change because somebody asked, whatever the answer."""
 
@@ -168,7 +166,7 @@ def ask(
     missing = [name for name in route.parameters if name not in values]
     assert not missing, (
         f"{route} takes {missing}, of which this test knows none: give every project one in "
-        "tests/support/tenants.py, or name a value in PLAIN_VALUES here when it is no id"
+        "tests/support/tenants.py, or name a value in its PLAIN_VALUES when it is no id"
     )
     body = BODIES.get(str(route)) or example_body(document, operation_of(document, route))
     client = TestClient(app, headers=tenant.headers, raise_server_exceptions=False)

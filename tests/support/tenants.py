@@ -18,6 +18,9 @@ from fusion.io.manifest import write_manifest
 from tests.app.jobs import builders as given
 from tests.support.stored_checkpoints import store_checkpoint, training_step
 
+PLAIN_VALUES: dict[str, str] = {"revision": "main", "path": "config.json"}
+"""Path parameters that are no ids: a value that makes sense together with the ids of `furnish`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tenant:

@@ -20,7 +20,7 @@ from app.settings import Settings
 from tests.app.jobs import builders as given
 from tests.support.example_bodies import example_body
 from tests.support.route_table import Route, operation_of, routes_of
-from tests.support.tenants import Tenant, furnish
+from tests.support.tenants import PLAIN_VALUES, Tenant, furnish
 
 QUERIES: dict[str, dict[str, Any]] = {"create_file": {"params": {"filename": "a.txt"}, "content": b"text"}}
 """By operation: the rest of a request, where the OpenAPI document does not give it."""
@@ -194,6 +194,7 @@ def ask(
     headers: dict[str, str],
 ) -> tuple[Response, list[AuditEvent]]:
     """The answer, and the events that it added."""
+    ids = PLAIN_VALUES | ids
     missing = [name for name in route.parameters if name not in ids]
     assert not missing, f"{route}: give tests/support/tenants.py an id for {missing}"
     before = {event.id for event in events(engine)}
