@@ -10,6 +10,7 @@ A project that has used up its GPU hours or its storage is passed over, and one 
 may gets steps of those jobs only. What it uses is looked at only where it has a limit.
 """
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,21 @@ class Candidate:
 
 def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
     """Projects with a step to claim, the one whose turn it is first."""
+    return [
+        Candidate(
+            step_id=row.id,
+            job_id=row.job_id,
+            project_id=row.project_id,
+            resource=row.resource,
+            runs_few=row.runs_few,
+        )
+        for row in session.execute(_candidates(tuple(sorted(resources))))
+    ]
+
+
+@functools.cache
+def _candidates(resources: tuple[str, ...]) -> Select[Any]:
+    """Built once: to put it together takes longer than to run it."""
     heads = union_all(*(_heads(resource) for resource in resources)).subquery()
     running = (
         select(Step.project_id, func.count().label("num_running"))
@@ -51,23 +67,13 @@ def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
     served_at = (
         select(func.max(Attempt.started_at)).where(Attempt.project_id == heads.c.project_id).scalar_subquery()
     )
-    query = (
+    return (
         select(Step.id, Step.job_id, Step.project_id, Step.resource, heads.c.runs_few)
         .select_from(heads)
         .join(Step, Step.id == heads.c.step_id)
         .outerjoin(running, running.c.project_id == heads.c.project_id)
         .order_by(func.coalesce(running.c.num_running, 0), served_at.asc().nulls_first(), *CLAIM_ORDER)
     )
-    return [
-        Candidate(
-            step_id=row.id,
-            job_id=row.job_id,
-            project_id=row.project_id,
-            resource=row.resource,
-            runs_few=row.runs_few,
-        )
-        for row in session.execute(query)
-    ]
 
 
 def next_step(session: Session, candidate: Candidate, *, wait: bool) -> tuple[str, str] | None:
