@@ -9,7 +9,7 @@ COPY workers workers
 COPY migrations migrations
 RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt .
 # A new volume takes over the owner of the folder it hides.
-RUN useradd --system --uid 10001 fusion && install -d -o fusion -m 700 /data /data/secrets
+RUN useradd --system --uid 10001 fusion && install -d -o fusion -m 700 /data /data/secrets /data/sealing
 # Not the source and not the data: what runs is what was installed.
 WORKDIR /srv
 USER fusion

@@ -12,7 +12,7 @@ COPY fusion fusion
 COPY workers workers
 COPY migrations migrations
 RUN --mount=type=cache,target=/root/.cache/pip pip install -c constraints.txt '.[worker]'
-RUN useradd --system --uid 10001 fusion && install -d -o fusion -m 700 /data
+RUN useradd --system --uid 10001 fusion && install -d -o fusion -m 700 /data /data/sealing
 WORKDIR /srv
 USER fusion
 # Hub downloads and compiled kernels survive the container; nothing is written outside of /data and /tmp.
