@@ -95,3 +95,19 @@ def test_there_is_one_table_per_file() -> None:
     }
 
     assert set(per_file.values()) == {1}
+
+
+def test_connections_without_a_session_read_no_tables_of_tenants() -> None:
+    """A bare connection does not say whose it is, so row-level security shows it no rows, without a word."""
+    bare = {
+        path
+        for path, tree in sources("app", "workers")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "connect"
+        and not node.args
+    }
+
+    # The version of the server, and that of the schema.
+    assert bare == {"app/db/migrate.py", "app/operations/doctor/database.py"}
