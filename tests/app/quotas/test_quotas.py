@@ -272,7 +272,7 @@ def test_a_project_without_gpu_hours_computes_on_cpus_only(
 ) -> None:
     client.post("/v1/jobs", json=given.spec_data())
     given.complete(engine, given.claim(engine))
-    spend_hours(engine, 2.0)
+    spend_hours(engine, 2.004)
     limit(client, project_id, gpu_hours_per_month=2)
 
     nothing = given.try_claim(engine, resources=("gpu",))
