@@ -26,6 +26,7 @@ from tests.faults.crowd import Crowd, spec_named
 from tests.faults.history import ClientLog, check_history
 from tests.faults.processes import Process
 from tests.faults.service import LEASE_SECONDS, Service, running_service, wait_for
+from tests.support.prepared_service import answers
 
 PATIENCE_SECONDS = 120.0
 SLOW_SAMPLES = 0.3
@@ -234,13 +235,14 @@ def _submit_patiently(
 
 
 def _kill_until(service: Service, is_enough: Callable[[], bool], *, seconds: float) -> int:
-    """kill -9 of the API, now and then of PostgreSQL; how often."""
+    """kill -9 of the API, now and then of PostgreSQL, each time that it is up again; how often."""
     rng = random.Random(1)
     assert service.postgres is not None
     kills = 0
     end = time.monotonic() + seconds
     while not is_enough() and time.monotonic() < end:
-        time.sleep(rng.uniform(1.0, 3.0))
+        wait_for(lambda: answers(service.url), what="the API", seconds=PATIENCE_SECONDS)
+        time.sleep(rng.uniform(0.5, 4.0))
         kills += 1
         if rng.random() < 0.2:
             service.postgres.kill()
