@@ -13,4 +13,4 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-pytest_plugins = ["tests.support.services", "tests.support.object_store"]
+pytest_plugins = ["tests.support.services", "tests.support.databases", "tests.support.object_store"]

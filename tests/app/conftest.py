@@ -1,4 +1,4 @@
-"""A migrated database of either kind, and the whole API on it."""
+"""The whole API on a database of either kind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,28 +8,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from app.accounts.bootstrap import ensure_admin_key
-from app.db import migrate
-from app.db.session import create_engine
 from app.main import create_app
 from app.settings import Settings
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of an empty database; the test runs once on SQLite and once on PostgreSQL."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
-    url: str = request.getfixturevalue("postgres_database")
-    return url
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """An engine on a database with all tables."""
-    engine = create_engine(database_url)
-    migrate.upgrade_engine(engine)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Large files are checked after their upload is answered, once, by whoever keeps house."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,12 +20,9 @@ RECORD = b'{"text": "hello"}\n'
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, make_database: Callable[[str], str]) -> str:
     """SQLite, except for tests `on_both` databases."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.db'}"
-    url: str = request.getfixturevalue("postgres_database")
-    return url
+    return make_database(getattr(request, "param", "sqlite"))
 
 
 on_both = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
