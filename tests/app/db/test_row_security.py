@@ -134,14 +134,14 @@ def test_without_a_setting_there_are_no_rows(scene: Scene) -> None:
 def test_a_pooled_connection_carries_nothing_on(url: str, scene: Scene) -> None:
     """As many polls of two projects, one after the other, on one connection."""
     single = create_engine(f"{url}?application_name=single")
-    count = text("SELECT count(*), count(DISTINCT project_id), min(project_id) FROM jobs")
+    seen = text("SELECT count(DISTINCT project_id), min(project_id) FROM jobs")
     for tenant in (scene.ours, scene.theirs) * 3:
         with read_only(of_project(single, tenant.project_id)) as session:
-            assert tuple(session.execute(count).one()) == (1, 1, tenant.project_id)
+            assert tuple(session.execute(seen).one()) == (1, tenant.project_id)
         with single.connect() as connection:
-            assert connection.execute(count).one()[0] == 0
+            assert connection.execute(seen).one()[0] == 0
     with read_only(single) as session:
-        assert session.execute(count).one()[0] == 2
+        assert session.execute(seen).one()[0] == 2
     single.dispose()
 
 
@@ -149,7 +149,8 @@ def test_an_error_and_a_savepoint_leave_the_wall_standing(scene: Scene) -> None:
     with transaction(scene.bound()) as session:
         with pytest.raises(DBAPIError), session.begin_nested():
             session.execute(text("SELECT 1 / 0"))
-        assert session.scalar(text("SELECT count(*) FROM jobs")) == 1
+        seen = session.scalars(text("SELECT DISTINCT project_id FROM jobs")).all()
+    assert seen == [scene.ours.project_id]
 
 
 def test_the_service_works_behind_it(scene: Scene) -> None:
@@ -160,8 +161,9 @@ def test_the_service_works_behind_it(scene: Scene) -> None:
     foreign = client.get(f"/v1/jobs/{scene.theirs.ids['job_id']}")
     events = client.get(f"/v1/jobs/{scene.ours.ids['job_id']}/events").json()["data"]
 
-    assert [job["id"] for job in jobs] == [scene.ours.ids["job_id"]]
-    assert jobs[0]["status"] == "succeeded"
+    statuses = {job["id"]: job["status"] for job in jobs}
+    assert statuses[scene.ours.ids["job_id"]] == "succeeded"
+    assert scene.theirs.ids["job_id"] not in statuses
     assert foreign.status_code == 404
     assert events
 
