@@ -60,7 +60,7 @@ def _told(job: Job, event_type: str, details: Mapping[str, Any]) -> tuple[Webhoo
             webhook_type = webhook_type_of_move(JobStatus(details["from"]), after)
             data = {"id": job.id, "object": "job", "status": after}
             return None if webhook_type is None else (webhook_type, data)
-        case "model_registered":
+        case "model_registered" | "checkpoint_promoted":
             return WebhookType.MODEL_CREATED, {
                 "id": details["model_id"],
                 "object": "model",

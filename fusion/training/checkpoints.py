@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from fusion.errors import InfrastructureError
 from fusion.failpoints import failpoint
 from fusion.io.atomic import atomic_folder, read_json, write_json
-from fusion.io.manifest import verify_manifest, write_manifest
+from fusion.io.manifest import read_manifest, verify_manifest, write_manifest
 from fusion.llms.loading import load_model
 from fusion.training.optimiser import optimiser_tensors, restore_optimiser
 from fusion.training.output import save_as_it_is
 
-CHECKPOINT_KIND = "checkpoint"
+CHECKPOINT_KIND = "checkpoint_with_model"
+_EARLIER_KIND = "checkpoint"
+"""With the weights beside the state. Releases that know no other pass over what is of the new kind."""
 STATE_NAME = "state.json"
 MODEL_FOLDER = "model"
 _MAX_FILE_BYTES = 4_000_000_000
@@ -104,7 +106,8 @@ def newest_checkpoint(folder: Path, *, digest: str, on_unusable: Callable[[str, 
         except InfrastructureError as error:
             on_unusable(path.name, error.message)
             continue
-        if manifest.kind == CHECKPOINT_KIND and manifest.meta.get("config_digest") == digest:
+        is_checkpoint = manifest.kind in (CHECKPOINT_KIND, _EARLIER_KIND)
+        if is_checkpoint and manifest.meta.get("config_digest") == digest:
             return path
         on_unusable(path.name, "it belongs to a run with other settings")
     return None
@@ -135,8 +138,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 def _saved_weights(path: Path) -> dict[str, Tensor]:
     """By the names that the model's own modules have: in files transformers may give them others."""
-    if not (path / MODEL_FOLDER).is_dir():
-        # Earlier checkpoints hold the weights beside the state.
+    if read_manifest(path).kind == _EARLIER_KIND:
         return _load_tensors(path, "model")
     return _weights(load_model(path / MODEL_FOLDER, dtype="float32", device=torch.device("cpu")))
 

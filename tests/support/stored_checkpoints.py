@@ -58,7 +58,9 @@ def write_checkpoint(folder: Path, *, number: int, loss: float | None = None) ->
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     metrics = {} if loss is None else {"loss": loss}
-    write_manifest(folder, kind="checkpoint", meta={"step": number, "num_tokens": 10, "metrics": metrics})
+    write_manifest(
+        folder, kind="checkpoint_with_model", meta={"step": number, "num_tokens": 10, "metrics": metrics}
+    )
     return folder
 
 

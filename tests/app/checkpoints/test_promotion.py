@@ -121,6 +121,18 @@ def test_a_promoted_model_is_not_the_result_of_its_job(training: Training) -> No
     assert [event["type"] for event in events] == ["checkpoint_promoted"]
 
 
+def test_webhooks_tell_of_a_promoted_model_once(training: Training) -> None:
+    receiver = {"url": "https://example.com/hook", "event_types": ["fusion.model.created"]}
+    endpoint = training.client.post("/v1/webhook_endpoints", json=receiver).json()
+    checkpoint_id = training.checkpoint(2)
+
+    model, again = (training.promote(checkpoint_id).json() for _ in range(2))
+
+    told = training.client.get(f"/v1/webhook_endpoints/{endpoint['id']}/deliveries").json()["data"]
+    assert [delivery["type"] for delivery in told] == ["fusion.model.created"]
+    assert model == again
+
+
 def test_promotions_at_one_moment_make_one_model(training: Training) -> None:
     checkpoint_id = training.checkpoint(2)
     barrier, answers = threading.Barrier(4), []

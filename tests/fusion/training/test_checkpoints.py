@@ -66,7 +66,7 @@ def test_a_checkpoint_with_the_weights_beside_the_state_is_resumed(tmp_path: Pat
         for file in manifest["files"]:
             file["path"] = file["path"].replace("model/model.safetensors", "model-00000.safetensors")
         manifest["files"] = [file for file in manifest["files"] if not file["path"].startswith("model/")]
-        (path / "manifest.json").write_text(json.dumps(manifest))
+        (path / "manifest.json").write_text(json.dumps(manifest | {"kind": "checkpoint"}))
     progress = RecordingProgress()
 
     case.run("broken", progress=progress)
