@@ -56,9 +56,20 @@ def _long_page_request(
     return PageRequest(after=after, before=before, limit=min(limit, MAX_LONG_PAGE), order=order)
 
 
+def _whole_page_request(
+    after: Annotated[str | None, Query(pattern=_ID, description="Id of the item before the page.")] = None,
+    before: Annotated[str | None, Query(pattern=_ID, description="Id of the item after the page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LONG_PAGE)] = MAX_LONG_PAGE,
+    order: Annotated[Order, Query(description="By time of creation.")] = "desc",
+) -> PageRequest:
+    return PageRequest(after=after, before=before, limit=limit, order=order)
+
+
 Paging = Annotated[PageRequest, Depends(_page_request)]
 LongPaging = Annotated[PageRequest, Depends(_long_page_request)]
 """For lists of which OpenAI's clients ask for up to 10,000 items at once."""
+WholePaging = Annotated[PageRequest, Depends(_whole_page_request)]
+"""For lists of which OpenAI's clients take the first page for the whole."""
 
 
 def page_of_rows(

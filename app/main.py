@@ -37,10 +37,12 @@ from app.jobs import endpoints as job_endpoints
 from app.jobs import history_endpoints as job_history_endpoints
 from app.jobs import list_endpoints as job_list_endpoints
 from app.logs import configure_logs
+from app.openai_face import endpoints as openai_face_endpoints
 from app.operations import endpoints as operation_endpoints
 from app.operations import fleet_endpoints, open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
 from app.rate_limits.limiter import Limiter
+from app.recipes import endpoints as recipe_endpoints
 from app.request_context import RequestContextMiddleware
 from app.sealing import load_seals
 from app.secrets import endpoints as secret_endpoints
@@ -58,6 +60,8 @@ _GUARDED_ROUTERS = (
     job_document_endpoints.router,
     job_action_endpoints.router,
     checkpoint_endpoints.router,
+    openai_face_endpoints.router,
+    recipe_endpoints.router,
     file_endpoints.router,
     upload_endpoints.router,
     model_endpoints.router,

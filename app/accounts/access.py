@@ -27,6 +27,7 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/me": (ANY_KEY, Scope.OPERATOR),
     "/v1/projects": (ANY_KEY, Scope.OPERATOR),
     "/v1/usage": (ANY_KEY, Scope.OPERATOR),
+    "/v1/recipes": (ANY_KEY, Scope.OPERATOR),
     "/v1/capabilities": (ANY_KEY, Scope.OPERATOR),
     "/v1/queues": (ANY_KEY, Scope.OPERATOR),
     "/v1/workers": (ANY_KEY, Scope.OPERATOR),
@@ -36,7 +37,9 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/{namespace}/{repo}/resolve": (Scope.ARTIFACTS_READ, Scope.ARTIFACTS_WRITE),
 }
 
-_CHECKS: Final = frozenset({("POST", "/v1/jobs/validate"), ("POST", "/v1/jobs/estimate")})
+_CHECKS: Final = frozenset(
+    {("POST", "/v1/jobs/validate"), ("POST", "/v1/jobs/estimate"), ("POST", "/v1/recipes/{recipe_name}/spec")}
+)
 """Requests with a body that nevertheless only read: no change, and no word in the audit log."""
 _EXCEPTIONS: Final[Mapping[tuple[str, str], Scope | None]] = {
     **dict.fromkeys(_CHECKS, Scope.JOBS_READ),

@@ -64,19 +64,9 @@ def download(request: Request, store: ObjectStore, stored: StoredBytes) -> Respo
         ObjectMissing: the store lost the object; said before a status line promises bytes.
     """
     headers = _headers(stored)
-    if is_not_modified(request.headers.get("if-none-match"), etag=stored.etag):
-        return Response(
-            status_code=304, headers={"ETag": stored.etag, "Cache-Control": headers["Cache-Control"]}
-        )
-    if request.method == "HEAD":
-        return Response(headers=headers | {"Content-Length": str(stored.size)})
-    try:
-        part = _requested_range(request, stored)
-    except RangeBeyondEnd as error:
-        raise RangeNotSatisfiable(
-            f"{stored.filename!r} has {stored.size} bytes; {request.headers['range']!r} lies beyond them",
-            headers={"Content-Range": f"bytes */{stored.size}"},
-        ) from error
+    if (bodiless := _bodiless(request, stored, headers=headers)) is not None:
+        return bodiless
+    part = _requested_range(request, stored)
     damaged: DamagedBlobs = request.app.state.damaged_blobs
     if damaged.holds(stored.key):
         raise ObjectDamaged(
@@ -89,10 +79,44 @@ def download(request: Request, store: ObjectStore, stored: StoredBytes) -> Respo
     return _stream(store, stored, part=part, headers=headers, damaged=damaged)
 
 
+def answer_with_bytes(request: Request, content: bytes, *, filename: str) -> Response:
+    """Answer GET or HEAD with bytes that are not stored but made, the same ones every time.
+
+    Raises:
+        RangeNotSatisfiable: no byte of the range exists.
+    """
+    sha256 = hashlib.sha256(content).hexdigest()
+    made = StoredBytes(key="", size=len(content), sha256=sha256, filename=filename)
+    headers = _headers(made)
+    if (bodiless := _bodiless(request, made, headers=headers)) is not None:
+        return bodiless
+    part = _requested_range(request, made)
+    if part is None:
+        return Response(content, headers=headers)
+    headers["Content-Range"] = part.content_range(made.size)
+    return Response(content[part.start : part.end], status_code=206, headers=headers)
+
+
+def _bodiless(request: Request, stored: StoredBytes, *, headers: dict[str, str]) -> Response | None:
+    """The answer where no bytes are needed; else None."""
+    if is_not_modified(request.headers.get("if-none-match"), etag=stored.etag):
+        kept = {"ETag": stored.etag, "Cache-Control": headers["Cache-Control"]}
+        return Response(status_code=304, headers=kept)
+    if request.method == "HEAD":
+        return Response(headers=headers | {"Content-Length": str(stored.size)})
+    return None
+
+
 def _requested_range(request: Request, stored: StoredBytes) -> ByteRange | None:
     if not range_still_applies(request.headers.get("if-range"), etag=stored.etag):
         return None
-    return parse_range(request.headers.get("range"), size=stored.size)
+    try:
+        return parse_range(request.headers.get("range"), size=stored.size)
+    except RangeBeyondEnd as error:
+        raise RangeNotSatisfiable(
+            f"{stored.filename!r} has {stored.size} bytes; {request.headers['range']!r} lies beyond them",
+            headers={"Content-Range": f"bytes */{stored.size}"},
+        ) from error
 
 
 def _stream(

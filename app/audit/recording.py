@@ -59,7 +59,8 @@ class AuditNote:
             address=request.client.host if request.client is not None else None,
             request_id=current_request_id.get(),
             action=route.name,
-            collection=route.path.removeprefix("/v1/").partition("/")[0],
+            # OpenAI's `/v1/fine_tuning/jobs` are our jobs.
+            collection=route.path.removeprefix("/v1/").removeprefix("fine_tuning/").partition("/")[0],
             named_id=None if named is None else str(named)[:_MAX_ID_LENGTH],
         )
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from app.catalog.findings import (
     NUM_FIELDS_KEPT,
+    SPEC_PURPOSES,
     FileFacts,
     FileFormat,
     FileProblem,
@@ -79,7 +80,7 @@ def check_uploaded_file(
 
 
 def _check(source: ByteSource, *, filename: str, purpose: Purpose, max_text_bytes: int | None) -> FileFacts:
-    if purpose == "spec":
+    if purpose in SPEC_PURPOSES:
         return _check_spec(source)
     pieces, compression = source.pieces(), compression_of(filename)
     if compression is not None:

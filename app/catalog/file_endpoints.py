@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
-from app.artifacts.downloads import CONTENT_RESPONSES, StoredBytes, download
+from app.artifacts.downloads import CONTENT_RESPONSES, StoredBytes, answer_with_bytes, download
 from app.catalog import files, repository
 from app.catalog.file_form import (
     EXPIRY_ANCHOR,
@@ -22,10 +22,12 @@ from app.catalog.files import Wanted
 from app.catalog.findings import Purpose
 from app.catalog.names import check_filename
 from app.catalog.receiving import receive_file
+from app.catalog.result_files import job_of_result_file, write_result_file
 from app.catalog.room import byte_limit
 from app.catalog.schemas import CreatedFile, DeletedFile, FileObject
 from app.db.dependencies import ReadSession, engine_of
 from app.db.models import File
+from app.db.session import read_only
 from app.errors import (
     BadRequest,
     Conflict,
@@ -138,7 +140,10 @@ def list_files(
 
 @router.get("/{file_id}", responses=problem_responses(NotFound))
 def get_file(principal: CurrentPrincipal, session: ReadSession, file_id: str) -> FileObject:
-    """One file."""
+    """One file: an uploaded one, or the curves of a job."""
+    job = job_of_result_file(session, project_id=principal.project_id, file_id=file_id)
+    if job is not None:
+        return FileObject.of_result(write_result_file(session, job))
     return FileObject.of(files.get_file(session, project_id=principal.project_id, file_id=file_id))
 
 
@@ -147,6 +152,14 @@ def delete_file(
     principal: CurrentPrincipal, engine: EngineDependency, store: Store, file_id: str
 ) -> DeletedFile:
     """Remove a file that no unfinished job names."""
+    with read_only(engine) as session:
+        job = job_of_result_file(session, project_id=principal.project_id, file_id=file_id)
+    if job is not None:
+        raise Conflict(
+            f"{file_id} holds the curves of {job.id}, and stays as long as the job",
+            code="file_of_job",
+            hint=f"DELETE /v1/jobs/{job.id} removes both",
+        )
     files.delete_file(engine, store, file_id, project_id=principal.project_id)
     return DeletedFile(id=file_id)
 
@@ -157,6 +170,10 @@ def get_file_content(
     principal: CurrentPrincipal, session: ReadSession, store: Store, request: Request, file_id: str
 ) -> Response:
     """Bytes of a file: whole, or one range of it. The entity tag is the sha256."""
+    job = job_of_result_file(session, project_id=principal.project_id, file_id=file_id)
+    if job is not None:
+        written = write_result_file(session, job)
+        return answer_with_bytes(request, written.content, filename=written.filename)
     file = files.get_file(session, project_id=principal.project_id, file_id=file_id)
     stored = StoredBytes(
         key=blob_key(project_id=file.project_id, sha256=file.sha256),

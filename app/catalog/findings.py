@@ -1,10 +1,12 @@
 """What a check finds out about an uploaded file."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-Purpose = Literal["corpus", "fine-tune", "spec"]
-"""`fine-tune` is OpenAI's word for a corpus, and means the same here."""
+Purpose = Literal["corpus", "fine-tune", "spec", "fusion-spec"]
+"""`fine-tune` is OpenAI's word for a corpus, and means the same here; so does `fusion-spec` for a spec, which
+says among OpenAI's purposes whose spec it is."""
+SPEC_PURPOSES: Final = frozenset({"spec", "fusion-spec"})
 FileFormat = Literal["jsonl", "text", "parquet", "spec"]
 
 NUM_FIELDS_KEPT = 100

@@ -14,7 +14,7 @@ from app.catalog.schemas import DeletedModel, ModelManifest, ModelObject, Regist
 from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import Model
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
-from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.lists import ListOf, WholePaging, list_of, page_of_rows
 from app.settings import Settings
 
 router = APIRouter(prefix="/v1/models", tags=["Models"], responses=problem_responses(Unauthorized, Forbidden))
@@ -37,7 +37,7 @@ def register_model(
 def list_models(
     principal: CurrentPrincipal,
     session: ReadSession,
-    page: Paging,
+    page: WholePaging,
     job_id: str | None = None,
     name: Annotated[str | None, Query(max_length=200, description="Exactly this name.")] = None,
     kind: Annotated[

@@ -9,7 +9,7 @@ from app.db.base import db_time
 from app.db.models import File, Job, Model
 
 # Jobs in these states read nothing any more; the states themselves belong to app.jobs.
-_FINISHED = ("succeeded", "failed", "cancelled")
+FINISHED = ("succeeded", "failed", "cancelled")
 
 
 def is_current(file: type[File] = File) -> ColumnElement[bool]:
@@ -82,7 +82,7 @@ def live_job_naming(session: Session, *, project_id: str, resource_id: str) -> s
         select(Job.id)
         .where(
             Job.project_id == project_id,
-            Job.status.not_in(_FINISHED),
+            Job.status.not_in(FINISHED),
             cast(Job.spec, Text).contains(resource_id, autoescape=True),
         )
         .limit(1)

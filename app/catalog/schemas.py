@@ -7,10 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.artifacts.schemas import ArtifactFileObject
 from app.catalog.findings import FileFormat, Purpose
 from app.catalog.repository import ModelKind, kind_of
+from app.catalog.result_files import RESULT_PURPOSE, ResultFile
 from app.db.base import unix_seconds
 from app.db.models import File, Model
 from fusion.spec import ModelRef
 
+ShownPurpose = Purpose | Literal["fine-tune-results"]
+"""The last one is what a job measured (`result_files`); nobody uploads it."""
 _NO_FACTS: dict[str, Any] = {"format": None, "num_records": None, "fields": [], "num_text_bytes": None}
 _FILE_EXAMPLE: dict[str, Any] = {
     "id": "file-06f3k9x2q4v8t1m7c5b0z6n3ha",
@@ -57,7 +60,7 @@ class FileObject(BaseModel):
     expires_at: int | None
     """When it goes by itself; null if never."""
     filename: str
-    purpose: Purpose
+    purpose: ShownPurpose
     status: Literal["uploaded", "processed", "error"]
     """`uploaded` until it is checked, which takes a moment where the file is large."""
     status_details: str | None
@@ -72,6 +75,23 @@ class FileObject(BaseModel):
     """Of the first record; of Parquet, the columns. At most 100."""
     num_text_bytes: int | None
     """Size of the text, uncompressed."""
+
+    @classmethod
+    def of_result(cls, file: ResultFile) -> Self:
+        """The curves of a job, which nobody uploaded."""
+        return cls(
+            **{**_NO_FACTS, "num_records": file.num_rows, "fields": list(file.columns)},
+            id=file.id,
+            bytes=len(file.content),
+            created_at=unix_seconds(file.created_at),
+            expires_at=None,
+            filename=file.filename,
+            purpose=RESULT_PURPOSE,
+            status="processed",
+            status_details=None,
+            error=None,
+            sha256=file.sha256,
+        )
 
     @classmethod
     def of(cls, file: File, **more: Any) -> Self:

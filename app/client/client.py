@@ -13,6 +13,7 @@ from app.client.administration import Administration
 from app.client.calls import PAGE_SIZE
 from app.client.errors import NotFoundError, UnreachableError
 from app.client.files import Files
+from app.client.recipes import Recipes
 from app.client.resources import Event, Job, MetricPoint, Step
 from app.client.results import Results
 from app.client.transport import Transport
@@ -33,7 +34,7 @@ class JobUpdate:
     metrics: list[MetricPoint]
 
 
-class FusionClient(Administration, Files, Results, Webhooks):
+class FusionClient(Administration, Files, Recipes, Results, Webhooks):
     """One service, one API key.
 
     Requests that may be sent twice are retried with growing pauses; refusals raise `ApiError` and its kin.

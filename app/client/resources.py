@@ -258,3 +258,15 @@ class WebhookDelivery(Resource):
     next_try_at: int | None = None
     created_at: int
     tries: list[WebhookTry] = []
+
+
+class Recipe(Resource):
+    """A spec with holes. `parameters` is the JSON Schema of what fills them."""
+
+    id: str
+    name: str
+    version: int
+    title: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    spec: dict[str, Any] = {}

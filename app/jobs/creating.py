@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -41,6 +42,21 @@ class Creation:
         labels: Labels,
         cloned_from: Job | None = None,
     ) -> Answer:
+        """The new job as the native API answers, or the one that an earlier try of the same request made."""
+        made = self.find_or_submit(session, spec, priority=priority, labels=labels, cloned_from=cloned_from)
+        shown = queries.show_job(session, made.job)
+        return made.answer(shown, path=f"/v1/jobs/{shown.id}", version=shown.version)
+
+    def find_or_submit(
+        self,
+        session: Session,
+        spec: FusionSpec,
+        *,
+        labels: Labels,
+        priority: int = 0,
+        cloned_from: Job | None = None,
+        openai_request: dict[str, Any] | None = None,
+    ) -> "MadeJob":
         """The new job, or the one that an earlier try of the same request made."""
         self.check(session, spec)
         if self.asked.key is None:
@@ -51,7 +67,7 @@ class Creation:
                 is_repetition=self.is_repetition,
             )
             if earlier is not None:
-                return _created(session, earlier, replayed=True)
+                return MadeJob(job=earlier, is_replayed=True)
         job = service.submit(
             session,
             project_id=self.principal.project_id,
@@ -61,8 +77,24 @@ class Creation:
             labels=labels,
             cloned_from=cloned_from,
             request_digest=self.asked.digest,
+            openai_request=openai_request,
         )
-        return _created(session, job)
+        return MadeJob(job=job, is_replayed=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MadeJob:
+    """What a request for a new job ended in. `is_replayed`: an earlier try of it had made the job."""
+
+    job: Job
+    is_replayed: bool
+
+    def answer(self, shown: BaseModel, *, path: str, version: int, status: int = 201) -> Answer:
+        """The answer that shows the job; `version` is its number of events by now."""
+        headers = {"Location": path, "ETag": entity_tag(version)}
+        if self.is_replayed:
+            headers[REPLAYED_HEADER] = "true"
+        return Answer(body=shown, status=status, headers=headers)
 
 
 def _creation(
@@ -82,11 +114,3 @@ def _creation(
 
 
 CreationOfRequest = Annotated[Creation, Depends(_creation)]
-
-
-def _created(session: Session, job: Job, *, replayed: bool = False) -> Answer:
-    shown = queries.show_job(session, job)
-    headers = {"Location": f"/v1/jobs/{job.id}", "ETag": entity_tag(shown.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return Answer(body=shown, status=201, headers=headers)

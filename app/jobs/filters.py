@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Query, Request
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from app.db.base import is_id
 from app.db.models import Job, JobLabel
 from app.db.models.job import search_text
 from app.errors import FieldProblem, Unprocessable
@@ -42,6 +43,8 @@ class JobFilters:
     strategies: Sequence[Preset] = ()
     tags: Sequence[str] = ()
     metadata: Sequence[tuple[str, str]] = ()
+    without_metadata: bool = False
+    """Only jobs that have none."""
     created_after: datetime | None = None
     created_before: datetime | None = None
     created_by: str | None = None
@@ -96,6 +99,22 @@ def _job_filters(
 FiltersOfRequest = Annotated[JobFilters, Depends(_job_filters)]
 
 
+def require_job_cursors(page: PageRequest) -> None:
+    """A cursor need not exist any more, but it has to be one of a list of jobs.
+
+    Raises:
+        Unprocessable: it is not.
+    """
+    problems = [
+        FieldProblem(pointer=f"query:{name}", code="cursor_invalid", detail=f"{cursor!r} is no id of a job")
+        for name, cursor in (("after", page.after), ("before", page.before))
+        if cursor is not None and not is_id(cursor, prefix="job")
+    ]
+    if problems:
+        detail = "; ".join(f"{problem.pointer}: {problem.detail}" for problem in problems)
+        raise Unprocessable(detail, code="cursor_invalid", errors=problems)
+
+
 def page_of_jobs(
     session: Session, *, project_id: str, filters: JobFilters, page: PageRequest
 ) -> tuple[list[Job], bool]:
@@ -140,6 +159,9 @@ def _conditions(filters: JobFilters) -> list[ColumnElement[bool]]:
         conditions.append(Job.created_at < filters.created_before)
     if filters.created_by is not None:
         conditions.append(Job.created_by == filters.created_by)
+    if filters.without_metadata:
+        label = aliased(JobLabel)
+        conditions.append(~exists().where(label.job_id == Job.id, label.kind == METADATA))
     if filters.text:
         wanted = search_text(filters.text)
         columns = (Job.search_text, Job.id)

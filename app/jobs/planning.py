@@ -28,6 +28,7 @@ def plan_job(
     cloned_from_id: str | None = None,
     root_job_id: str | None = None,
     request_digest: str | None = None,
+    openai_request: dict[str, Any] | None = None,
 ) -> PlannedJob:
     """The rows of a job that executes `spec`."""
     planned = plan_steps(spec)
@@ -47,6 +48,7 @@ def plan_job(
         last_event_seq=0,
         created_by=created_by,
         request_digest=request_digest,
+        openai_request=openai_request,
     )
     ids = {step.name: new_id("step") for step in planned}
     steps = [

@@ -1,6 +1,6 @@
 """What the rest of the service calls of this package; what is not imported here is submitting a job."""
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -90,6 +90,7 @@ def submit(
     labels: Labels = NO_LABELS,
     cloned_from: Job | None = None,
     request_digest: str | None = None,
+    openai_request: dict[str, Any] | None = None,
 ) -> Job:
     """Store a job with its steps, and queue what can start.
 
@@ -104,6 +105,7 @@ def submit(
         cloned_from_id=cloned_from.id if cloned_from else None,
         root_job_id=(cloned_from.root_job_id or cloned_from.id) if cloned_from else None,
         request_digest=request_digest,
+        openai_request=openai_request,
     )
     job = planned.job
     session.add(job)

@@ -50,7 +50,7 @@ def _spec_of_request(request: Request, body: Annotated[bytes, Depends(_body)]) -
 
 
 def _overrides_of_request(request: Request, body: Annotated[bytes, Depends(_body)]) -> dict[str, Any]:
-    return _read_mapping(body, media_type=_media_type(request)) if body.strip() else {}
+    return _checked_mapping(_parse(body, media_type=_media_type(request))) if body.strip() else {}
 
 
 SpecOfRequest = Annotated[FusionSpec, Depends(_spec_of_request)]
@@ -65,11 +65,20 @@ def read_spec(body: bytes, *, media_type: str) -> FusionSpec:
         BadRequest: the text cannot be parsed.
         Unprocessable: with one entry per wrong field.
     """
-    return parse_spec(_read_mapping(body, media_type=media_type))
+    return spec_of_data(_parse(body, media_type=media_type))
+
+
+def spec_of_data(data: Any) -> FusionSpec:
+    """Validate what may be a spec and comes from outside.
+
+    Raises:
+        Unprocessable: with one entry per wrong field.
+    """
+    return parse_spec(_checked_mapping(data))
 
 
 def parse_spec(data: dict[str, Any]) -> FusionSpec:
-    """Validate what may be a spec.
+    """Validate the data of a spec.
 
     Raises:
         Unprocessable: with one entry per wrong field.
@@ -92,8 +101,7 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", JSON_MEDIA_TYPE).partition(";")[0].strip().lower()
 
 
-def _read_mapping(body: bytes, *, media_type: str) -> dict[str, Any]:
-    data = _parse(body, media_type=media_type)
+def _checked_mapping(data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise Unprocessable(
             f"a spec is a mapping that starts with api_version: fusion/v1, got {type(data).__name__}",

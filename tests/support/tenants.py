@@ -18,7 +18,11 @@ from fusion.io.manifest import write_manifest
 from tests.app.jobs import builders as given
 from tests.support.stored_checkpoints import store_checkpoint, training_step
 
-PLAIN_VALUES: dict[str, str] = {"revision": "main", "path": "config.json"}
+PLAIN_VALUES: dict[str, str] = {
+    "path": "config.json",
+    "recipe_name": "small-cpu@1",
+    "revision": "main",
+}
 """Path parameters that are no ids: a value that makes sense together with the ids of `furnish`."""
 
 

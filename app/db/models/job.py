@@ -59,6 +59,8 @@ class Job(OfProject, Base):
     created_by: Mapped[str | None] = mapped_column(String(40))
     request_digest: Mapped[str | None] = mapped_column(String(64))
     """Of the request that made it, so that a client that sends it again gets this job."""
+    openai_request: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What was asked for in the words of OpenAI's API, which that face says again; None for other jobs."""
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
     started_at: Mapped[datetime | None] = mapped_column(UtcTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcTime)

@@ -86,8 +86,13 @@ def fail(engine: Engine, step: service.ClaimedStep, error: ErrorDict) -> bool:
     return in_transaction(engine, service.fail_step, step_id=step.step_id, attempt=step.attempt, error=error)
 
 
-def store_artifact(engine: Engine, step: service.ClaimedStep, *, kind: str, role: str) -> str:
-    """An artifact without files; it replaces the one that the step had in this role."""
+def store_artifact(
+    engine: Engine, step: service.ClaimedStep, *, kind: str, role: str, meta: dict[str, Any] | None = None
+) -> str:
+    """An artifact without files; it replaces the one that the step had in this role.
+
+    `meta`: what the engine wrote into its manifest.
+    """
     with transaction(engine) as session:
         of_role = (Artifact.step_id == step.step_id, Artifact.kind == kind, Artifact.role == role)
         session.execute(delete(Artifact).where(*of_role))
@@ -101,6 +106,7 @@ def store_artifact(engine: Engine, step: service.ClaimedStep, *, kind: str, role
             digest="0" * 64,
             num_bytes=0,
             num_files=0,
+            manifest=None if meta is None else {"meta": meta},
         )
         session.add(artifact)
         session.flush()

@@ -1,0 +1,1 @@
+"""The jobs of the service as OpenAI's fine-tuning API shows them: one table of jobs, two faces."""
