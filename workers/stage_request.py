@@ -53,6 +53,7 @@ def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> 
     secrets = open_secrets(worker, step, FusionSpec.model_validate(spec))
     if secrets:
         inputs["private_hub_cache"] = private_hub_cache_of(worker, step)
+        _note(worker, step, f"{step.name} is given secrets", names=sorted(secrets))
     _restore_parts(worker, step, out=workspace.out)
     request = {
         "stage": step.stage,

@@ -121,6 +121,10 @@ def test_a_secret_goes_to_the_hub_and_nowhere_else(
     assert scene.workshop.steps(bad["id"])["prepare"].status == "queued"
     assert "cannot let Bearer [secret] in" in error_of(scene, bad["id"])["message"]
     assert {CANARY, WRONG} <= scene.hub.tokens_seen
+    given = [
+        event for event in scene.workshop.events(good["id"]) if event.message == "prepare is given secrets"
+    ]
+    assert [event.details for event in given] == [{"names": ["token"]}]
     assert scene.seen_while_running == []
     for path in every_page(good["id"]):
         scene.ask("GET", path)
