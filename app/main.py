@@ -30,6 +30,10 @@ from app.errors import (
     install_error_handlers,
     problem_responses,
 )
+from app.following import curve_endpoints, event_endpoints, log_endpoints, stream_endpoints
+from app.following import job_endpoints as followed_job_endpoints
+from app.following.feed import Feed
+from app.following.stopping import told_to_stop
 from app.hub import endpoints as hub_endpoints
 from app.jobs import action_endpoints as job_action_endpoints
 from app.jobs import document_endpoints as job_document_endpoints
@@ -58,6 +62,11 @@ _GUARDED_ROUTERS = (
     job_endpoints.router,
     job_history_endpoints.router,
     job_document_endpoints.router,
+    followed_job_endpoints.router,
+    event_endpoints.router,
+    curve_endpoints.router,
+    log_endpoints.router,
+    stream_endpoints.router,
     job_action_endpoints.router,
     checkpoint_endpoints.router,
     openai_face_endpoints.router,
@@ -106,6 +115,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         statement_seconds=settings.statement_seconds,
         idle_seconds=settings.idle_transaction_seconds,
     )
+    app.state.feed = Feed(
+        app.state.engine,
+        poll_seconds=settings.follow_poll_seconds,
+        max_followers=settings.max_followers,
+    )
     app.state.store = open_store(settings.storage_url)
     app.state.damaged_blobs = DamagedBlobs()
     app.state.key_pepper = load_pepper(
@@ -136,9 +150,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     chores = all_chores(engine, app.state.store, settings) if settings.housekeeping else []
     housekeeper = Housekeeper(chores)
     housekeeper.start()
+    feed: Feed = app.state.feed
     try:
-        yield
+        with told_to_stop(feed.close):
+            yield
     finally:
+        feed.dispose()
         await run_in_threadpool(housekeeper.stop)
         engine.dispose()
         app.state.engine.dispose()

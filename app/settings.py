@@ -101,6 +101,13 @@ class Settings(BaseSettings):
     """Networks that are not public and to which webhooks may go all the same, such as `10.1.0.0/16`;
     separated by commas."""
 
+    follow_poll_seconds: Annotated[float, Field(gt=0)] = 0.5
+    """How often a process of the API looks for news of the jobs that are followed there."""
+    stream_heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
+    """A stream says at least so often that it is alive; less than any proxy's patience."""
+    max_followers: Annotated[int, Field(ge=1)] = 5000
+    """How many clients may follow jobs through one process of the API at a time."""
+
     lease_seconds: Annotated[int, Field(ge=1)] = 60
     """A worker that is silent for longer has lost its step."""
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 15

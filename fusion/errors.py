@@ -32,6 +32,8 @@ class ErrorDict(TypedDict):
     """How long a server asked to be left alone."""
     fingerprint: NotRequired[str]
     """Of an unknown error: the same place in the code gives the same one."""
+    log_tail: NotRequired[list[str]]
+    """Last lines that the attempt wrote."""
 
 
 class FusionError(Exception):

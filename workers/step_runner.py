@@ -4,7 +4,9 @@ Long work happens between transactions, never in one. Every write carries the at
 step belongs to somebody else, and this worker stops without another word.
 """
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -15,20 +17,31 @@ from app.artifacts.kinds import ArtifactKind
 from app.artifacts.service import StoredFolder, record_artifact, store_folder
 from app.jobs import service as jobs
 from app.jobs.lifecycle import AttemptOutcome, Instruction
+from app.jobs.log_text import scrub
 from app.jobs.service import ClaimedStep
 from app.logs import get_logger
-from fusion.errors import CapacityError, FusionError, InfrastructureError, InternalError
+from fusion.errors import CapacityError, ErrorDict, FusionError, InfrastructureError, InternalError
 from fusion.exhaustion import is_disk_full
 from fusion.failpoints import failpoint
-from fusion.io.manifest import write_manifest
 from workers.capture_cache import keep_within_limit
 from workers.child_process import started
 from workers.lease import Lease
-from workers.parts import PartPublisher, origin_of, publish_for
+from workers.log_shipping import LogShipper
+from workers.parts import PartPublisher, origin_of
 from workers.progress import LeaseLostError, ProgressRecorder
 from workers.settling import UNREACHABLE, claim, conclude, end_once, patiently
 from workers.stage_request import prepare_request
-from workers.supervision import Failed, Lost, Outcome, Patience, Stop, Stopped, Succeeded, supervise
+from workers.supervision import (
+    Failed,
+    Lost,
+    Outcome,
+    Patience,
+    Stop,
+    Stopped,
+    Succeeded,
+    log_tail,
+    supervise,
+)
 from workers.worker import Worker
 from workers.workspace import Workspace, reserve
 
@@ -77,8 +90,7 @@ def _run_in_workspace(worker: Worker, step: ClaimedStep, *, lease: Lease) -> Non
     """Run the stage and tell how it ended; what goes wrong around it (a full disk) ends the attempt, too."""
     try:
         with reserve(worker.workspaces, step_id=step.step_id, attempt=step.attempt) as workspace:
-            outcome = _attempt(worker, step, workspace, lease=lease)
-            _keep_log(worker, step, workspace, lease=lease, outcome=outcome)
+            outcome = _with_log_tail(_attempt(worker, step, workspace, lease=lease), workspace.log)
             _settle(worker, step, workspace, lease=lease, outcome=outcome)
     except LeaseLostError:
         raise
@@ -125,6 +137,7 @@ def _run_stage(
 ) -> Outcome:
     with (
         PartPublisher(worker.engine, worker.store, step, lease=lease, out=workspace.out) as parts,
+        LogShipper(worker.engine, step, lease=lease, path=workspace.log),
         started(worker.stage_command, request=workspace.request, log=workspace.log, secrets=secrets) as child,
     ):
         failpoint("child.started")
@@ -138,7 +151,7 @@ def _run_stage(
             stall_seconds=worker.settings.stall_seconds[step.stage],
             grace_seconds=worker.settings.checkpoint_grace_seconds,
         )
-        outcome = supervise(child, recorder, wanted=wanted, patience=patience, log=workspace.log)
+        outcome = supervise(child, recorder, wanted=wanted, patience=patience)
         if step.stage == "extract":
             keep_within_limit(worker)
         if not (isinstance(outcome, Stopped) and outcome.stop is Stop.LOST):
@@ -162,22 +175,13 @@ def _wanted(worker: Worker, lease: Lease) -> Stop | None:
     return Stop.DRAIN if worker.drain.is_set() else None
 
 
-def _keep_log(
-    worker: Worker, step: ClaimedStep, workspace: Workspace, *, lease: Lease, outcome: Outcome
-) -> None:
-    """Store the attempt's log, while the attempt may still write."""
-    if not workspace.log.is_file() or (isinstance(outcome, Stopped) and outcome.stop is Stop.LOST):
-        return
-    folder, role = workspace.log_folder, f"{step.name}.attempt-{step.attempt}"
-
-    def publish() -> str | None:
-        return publish_for(worker.engine, worker.store, step, folder, kind=ArtifactKind.LOG, role=role)
-
-    try:
-        write_manifest(folder, kind="log", files=[workspace.log.name])
-        patiently(publish, lease=lease)
-    except (FusionError, DBAPIError, OSError) as error:
-        log.warning("log_not_kept", error=str(error))
+def _with_log_tail(outcome: Outcome, log_path: Path) -> Outcome:
+    """A failure that carries the last lines of its log, and tells no secret."""
+    if not isinstance(outcome, Failed | Lost):
+        return outcome
+    error = outcome.error
+    told = {**error, "message": scrub(error["message"]), "log_tail": log_tail(log_path)}
+    return replace(outcome, error=cast("ErrorDict", told))
 
 
 def _settle(

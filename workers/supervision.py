@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from app.jobs.log_text import clean
 from fusion.errors import ErrorDict, FusionError, InfrastructureError, InternalError, error_from_dict
 from fusion.exhaustion import out_of_memory
 from workers.child_process import ChildProcess, Event
@@ -72,7 +73,6 @@ def supervise(
     *,
     wanted: Callable[[], Stop | None],
     patience: Patience,
-    log: Path,
 ) -> Outcome:
     """Pass on what the stage says; end it when `wanted` says so. Nothing of it runs afterwards."""
     last: Event | None = None
@@ -89,11 +89,11 @@ def supervise(
             return Stopped(stop=stop)
         if silence.is_too_long:
             child.kill()
-            return Lost(error=_stalled(patience.stall_seconds, log=log).to_dict())
+            return Lost(error=_stalled(patience.stall_seconds).to_dict())
     status = child.kill()
     last = _take(child.read_events(), recorder) or last
     memory_ran_out = status == -signal.SIGKILL and count_oom_kills() != num_oom_kills
-    return _outcome(last, status=status, memory_ran_out=memory_ran_out, log=log)
+    return _outcome(last, status=status, memory_ran_out=memory_ran_out)
 
 
 def _end(
@@ -118,12 +118,12 @@ def _end(
 
 
 def log_tail(log: Path) -> list[str]:
-    """The last lines of an attempt's log."""
+    """The last lines of an attempt's log, without secrets."""
     if not log.is_file():
         return []
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _MAX_LOG_TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
+        lines = clean(file.read()).split("\n")
     return [line for line in lines if line.strip()][-NUM_LOG_LINES:]
 
 
@@ -138,49 +138,40 @@ def _take(events: list[Event], recorder: ProgressRecorder) -> Event | None:
     return last
 
 
-def _outcome(last: Event | None, *, status: int, memory_ran_out: bool, log: Path) -> Outcome:
+def _outcome(last: Event | None, *, status: int, memory_ran_out: bool) -> Outcome:
     if last is not None and last["type"] == "report" and status == 0:
         return Succeeded(figures=last.get("figures") or {})
     if last is not None and last["type"] == "error" and status == 1:
         return Failed(error=error_from_dict(last).to_dict())
     if memory_ran_out:
-        return Failed(
-            error=out_of_memory(f"the kernel killed the stage for its memory{_said(log)}").to_dict()
-        )
-    crash = _crash(status, log=log).to_dict()
+        return Failed(error=out_of_memory("the kernel killed the stage for its memory").to_dict())
+    crash = _crash(status).to_dict()
     return Lost(error=crash) if status < 0 else Failed(error=crash)
 
 
-def _stalled(limit_seconds: float, *, log: Path) -> FusionError:
+def _stalled(limit_seconds: float) -> FusionError:
     return InfrastructureError(
-        f"the stage reported nothing for {limit_seconds:.0f} s and was killed{_said(log)}",
+        f"the stage reported nothing for {limit_seconds:.0f} s and was killed",
         code="stalled",
         hint="look at the log of the attempt; a stage that is only slow needs a higher FUSION_STALL_SECONDS",
     )
 
 
-def _crash(status: int, *, log: Path) -> FusionError:
+def _crash(status: int) -> FusionError:
     """The error of a stage that ended without saying how."""
     if status >= 0:
         return InternalError(
-            f"the stage ended with exit code {status} and no report{_said(log)}",
+            f"the stage ended with exit code {status} and no report",
             code="stage_ended_silently",
             hint="the log of the attempt has the details",
         )
     name = signal.Signals(-status).name if -status in signal.Signals.__members__.values() else str(-status)
     if -status == signal.SIGKILL:
         return InfrastructureError(
-            f"the stage was killed ({name}), and the kernel tells of no lack of memory{_said(log)}",
+            f"the stage was killed ({name}), and the kernel tells of no lack of memory",
             code="stage_killed",
             hint="look for who kills processes on the worker's machine; where it is a guard of its memory, "
             "lower training.max_tokens_per_micro_batch or strategy.extraction.max_tokens_per_batch",
         )
     code = "stage_crashed" if -status in _CRASH_SIGNALS else "stage_terminated"
-    return InfrastructureError(
-        f"the stage was ended by {name}{_said(log)}", code=code, hint="see the log of the attempt"
-    )
-
-
-def _said(log: Path) -> str:
-    tail = "\n".join(log_tail(log))
-    return f"\nlast lines of its log:\n{tail}" if tail else "; its log is empty"
+    return InfrastructureError(f"the stage was ended by {name}", code=code, hint="see the log of the attempt")

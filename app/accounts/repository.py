@@ -1,5 +1,6 @@
 """Queries on projects and API keys."""
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Final
 
@@ -53,6 +54,12 @@ def live_keys(project_id: str) -> Select[ApiKey]:
 
 def is_live(session: Session, key_id: str) -> bool:
     return session.scalars(_live().where(ApiKey.id == key_id)).one_or_none() is not None
+
+
+def live_key_ids(session: Session, key_ids: Collection[str]) -> frozenset[str]:
+    """Those keys that still work."""
+    query = _live().with_only_columns(ApiKey.id).where(ApiKey.id.in_(key_ids))
+    return frozenset(session.scalars(query))
 
 
 def find_key(session: Session, *, project_id: str, key_id: str) -> ApiKey | None:

@@ -147,6 +147,11 @@ def authenticate(session: Session, text: str, *, pepper: bytes) -> Authenticated
     raise Unauthorized("there is no such API key")
 
 
+def live_key_ids(session: Session, key_ids: Collection[str]) -> frozenset[str]:
+    """Those keys that still work: for whoever answers one request for a long time."""
+    return repository.live_key_ids(session, key_ids)
+
+
 def get_key(session: Session, *, project_id: str, key_id: str) -> ApiKey:
     """A key of the project.
 

@@ -13,3 +13,4 @@ class ArtifactKind(StrEnum):
     MODEL = "model"
     """A fused checkpoint, which users download."""
     LOG = "log"
+    """The log of an attempt, as earlier releases kept it; now it is `app.jobs.attempt_logs`."""

@@ -10,6 +10,7 @@ from app.cli.audit_command import audit
 from app.cli.checkpoint_commands import checkpoints, promote
 from app.cli.download_command import download
 from app.cli.engine_commands import cache, run, schema, validate
+from app.cli.following_commands import events, logs
 from app.cli.job_commands import list_jobs, show, submit, watch
 from app.cli.key_commands import key_app
 from app.cli.model_commands import models
@@ -48,6 +49,8 @@ app.command()(submit)
 app.command("list")(list_jobs)
 app.command()(show)
 app.command()(watch)
+app.command()(events)
+app.command()(logs)
 app.command()(cancel)
 app.command()(pause)
 app.command()(resume)

@@ -203,6 +203,8 @@ def _explain_error(job: "Job") -> None:
         print_line(f"error     {job.error.code}: {job.error.message}")
         if job.error.hint:
             print_line(f"hint      {job.error.hint}")
+        for line in job.error.log_tail:
+            print_line(f"log       {line}")
 
 
 def _percent(job: "Job") -> str:

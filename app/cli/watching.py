@@ -37,7 +37,7 @@ class JobView(Protocol):
 
 
 class LossLog:
-    """The last loss of each training, by step id."""
+    """The last loss of each training, by name of its step."""
 
     def __init__(self) -> None:
         self._last: dict[str, str] = {}
@@ -46,10 +46,10 @@ class LossLog:
         for point in update.metrics:
             loss = point.values.get("loss")
             if loss is not None:
-                self._last[point.step_id] = f"step {point.step}, loss {loss:.4f}"
+                self._last[point.step_name] = f"step {point.step}, loss {loss:.4f}"
 
     def of(self, step: Step) -> str:
-        return self._last.get(step.id, "")
+        return self._last.get(step.name, "")
 
 
 class LiveView:

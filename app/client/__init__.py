@@ -1,6 +1,6 @@
 """HTTP client of the service. Importing it loads no torch, sqlalchemy, celery or fastapi."""
 
-from app.client.client import FusionClient, JobUpdate
+from app.client.client import FusionClient
 from app.client.errors import (
     ApiError,
     AuthenticationError,
@@ -11,17 +11,23 @@ from app.client.errors import (
     NotFoundError,
     RateLimitedError,
     ServerError,
+    StreamRefusedError,
     UnreachableError,
 )
+from app.client.event_stream import ServerEvent
+from app.client.following import JobUpdate
 from app.client.resources import (
     ApiKey,
     Artifact,
     AuditEvent,
     Checkpoint,
+    Curve,
+    Curves,
     Event,
     File,
     Job,
     JobError,
+    LogLine,
     Me,
     MetricPoint,
     Model,
@@ -42,6 +48,8 @@ __all__ = [
     "Checkpoint",
     "ClientError",
     "ConflictError",
+    "Curve",
+    "Curves",
     "DownloadError",
     "Event",
     "File",
@@ -50,6 +58,7 @@ __all__ = [
     "Job",
     "JobError",
     "JobUpdate",
+    "LogLine",
     "Me",
     "MetricPoint",
     "Model",
@@ -59,7 +68,9 @@ __all__ = [
     "RateLimitedError",
     "Recipe",
     "ServerError",
+    "ServerEvent",
     "Step",
+    "StreamRefusedError",
     "UnreachableError",
     "WebhookDelivery",
     "WebhookEndpoint",

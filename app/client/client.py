@@ -1,9 +1,7 @@
 """The service's REST interface as Python calls."""
 
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -11,10 +9,10 @@ import httpx2
 
 from app.client.administration import Administration
 from app.client.calls import PAGE_SIZE
-from app.client.errors import NotFoundError, UnreachableError
 from app.client.files import Files
+from app.client.following import Following
 from app.client.recipes import Recipes
-from app.client.resources import Event, Job, MetricPoint, Step
+from app.client.resources import Job
 from app.client.results import Results
 from app.client.transport import Transport
 from app.client.webhooks import Webhooks
@@ -24,17 +22,7 @@ USER_AGENT = "fusion-client/1"
 SpecLike = FusionSpec | Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class JobUpdate:
-    """What `watch` saw: the job and its steps now, and what is new since the update before."""
-
-    job: Job
-    steps: list[Step]
-    events: list[Event]
-    metrics: list[MetricPoint]
-
-
-class FusionClient(Administration, Files, Recipes, Results, Webhooks):
+class FusionClient(Administration, Files, Following, Recipes, Results, Webhooks):
     """One service, one API key.
 
     Requests that may be sent twice are retried with growing pauses; refusals raise `ApiError` and its kin.
@@ -99,24 +87,10 @@ class FusionClient(Administration, Files, Recipes, Results, Webhooks):
         )
         return answer
 
-    def get_job(self, job_id: str) -> Job:
-        return Job.model_validate(self._transport.request("GET", f"/v1/jobs/{job_id}"))
-
     def list_jobs(self, *, status: str | None = None, limit: int = 20) -> list[Job]:
         """The newest jobs first."""
         params = {"status": status, "limit": min(limit, PAGE_SIZE), "order": "desc"}
         return self._list("/v1/jobs", Job, params=params, at_most=limit)
-
-    def steps(self, job_id: str) -> list[Step]:
-        return self._list(f"/v1/jobs/{job_id}/steps", Step)
-
-    def events(self, job_id: str, *, after: str | None = None) -> list[Event]:
-        """History of a job in order, from the event after `after`."""
-        return self._list(f"/v1/jobs/{job_id}/events", Event, params={"order": "asc", "after": after})
-
-    def metrics(self, job_id: str, *, after: str | None = None) -> list[MetricPoint]:
-        """Training curves of a job in order, from the point after `after`."""
-        return self._list(f"/v1/jobs/{job_id}/metrics", MetricPoint, params={"order": "asc", "after": after})
 
     def cancel(self, job_id: str) -> Job:
         return self._act(job_id, "cancel")
@@ -139,54 +113,10 @@ class FusionClient(Administration, Files, Recipes, Results, Webhooks):
             )
         )
 
-    def watch(
-        self, job_id: str, *, poll_seconds: float = 1.0, patience_seconds: float = 120.0
-    ) -> Iterator[JobUpdate]:
-        """Yield the job until it ends; the last update shows it in a terminal status.
-
-        A service that restarts meanwhile is waited for: `patience_seconds` without an answer end the watch.
-        """
-        last_event: str | None = None
-        last_point: str | None = None
-        answered_at = time.monotonic()
-        while True:
-            try:
-                update = self._look(job_id, last_event=last_event, last_point=last_point)
-            except UnreachableError:
-                if time.monotonic() - answered_at > patience_seconds:
-                    raise
-                continue
-            answered_at = time.monotonic()
-            last_event = update.events[-1].id if update.events else last_event
-            last_point = update.metrics[-1].id if update.metrics else last_point
-            yield update
-            if update.job.is_terminal:
-                return
-            time.sleep(poll_seconds)
-
     def spec_schema(self) -> dict[str, Any]:
         """JSON Schema of the spec as this service understands it."""
         schema: dict[str, Any] = self._transport.request("GET", "/v1/schemas/fusion-spec")
         return schema
-
-    def _look(self, job_id: str, *, last_event: str | None, last_point: str | None) -> JobUpdate:
-        # The job first: what is read after a terminal status is complete.
-        job = self.get_job(job_id)
-        return JobUpdate(
-            job=job,
-            steps=self.steps(job_id),
-            events=self.events(job_id, after=last_event),
-            metrics=self._new_metrics(job_id, after=last_point),
-        )
-
-    def _new_metrics(self, job_id: str, *, after: str | None) -> list[MetricPoint]:
-        """Points after `after`; the whole curves again when a resumed attempt has rewritten that point."""
-        try:
-            return self.metrics(job_id, after=after)
-        except NotFoundError as error:
-            if error.code != "cursor_not_found":
-                raise
-            return self.metrics(job_id)
 
     def _submit(self, path: str, body: dict[str, Any], *, key: str | None, priority: int | None) -> Job:
         answer = self._transport.request(

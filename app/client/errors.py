@@ -9,6 +9,7 @@ ClientError
 │   ├── RateLimitedError     429
 │   └── ServerError          5xx
 ├── UnreachableError         no answer, after retries
+├── StreamRefusedError       an answer that is no stream of events
 └── DownloadError            bytes that are not what the service promised, or no room for them
 """
 
@@ -29,6 +30,10 @@ class ClientError(Exception):
 
 class UnreachableError(ClientError):
     """The service did not answer, also not when asked again."""
+
+
+class StreamRefusedError(ClientError):
+    """What should be a stream of events is none: the service is older, or a proxy is in between."""
 
 
 class DownloadError(ClientError):

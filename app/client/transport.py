@@ -73,6 +73,26 @@ class Transport:
             repeatable: whether sending it twice is harmless; by default true for anything but POST.
             build: gives extra arguments anew for every try, for bodies that are read while sent.
         """
+        response = self._send(
+            method, path, params=params, json=json, headers=headers, repeatable=repeatable, build=build
+        )
+        return response.json() if response.content else None
+
+    def text(self, path: str, *, params: Mapping[str, Any] | None = None) -> str:
+        """What GET answers, as text."""
+        return self._send("GET", path, params=params).text
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: object = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool | None = None,
+        build: Callable[[], dict[str, Any]] | None = None,
+    ) -> httpx2.Response:
         tries = MAX_ATTEMPTS if (method != "POST" if repeatable is None else repeatable) else 1
         wanted = {name: value for name, value in (params or {}).items() if value is not None}
         for attempt in range(tries):
@@ -92,7 +112,7 @@ class Transport:
                 continue
             if response.is_error:
                 raise error_from_response(response)
-            return response.json() if response.content else None
+            return response
         raise AssertionError("unreachable: every branch of the last attempt returns or raises")
 
     def unreachable(self, error: httpx2.TransportError) -> UnreachableError:

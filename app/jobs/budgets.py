@@ -122,6 +122,7 @@ def lost_for_good(step_name: str, *, losses: Sequence[Mapping[str, Any]]) -> Err
         hint=last.get("hint") or worker_lost()["hint"],
         pointer=None,
         retryable=True,
+        log_tail=last.get("log_tail") or [],
     )
 
 

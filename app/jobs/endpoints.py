@@ -102,14 +102,6 @@ def validate_job(
     return _validation(spec)
 
 
-@router.get("/{job_id}", responses={**problem_responses(NotFound), **_SHOWN})
-def get_job(principal: CurrentPrincipal, session: ReadSession, response: Response, job_id: str) -> JobOut:
-    """One job with its progress."""
-    job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
-    response.headers["ETag"] = entity_tag(job.last_event_seq)
-    return queries.show_jobs(session, [job])[0]
-
-
 @router.patch("/{job_id}", responses={**_CHANGE_PROBLEMS, **_SHOWN})
 def change_job(
     principal: CurrentPrincipal,

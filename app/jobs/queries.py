@@ -1,22 +1,18 @@
-"""Reading jobs for the API: with their progress, steps, history and curves."""
+"""Reading jobs for the API, with their progress, steps and attempts."""
 
 from collections.abc import Sequence
-from typing import Final
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.db.models import Attempt, Event, Job, MetricPoint, Model, Step, StepNeed
+from app.db.models import Attempt, Job, Model, Step, StepNeed
 from app.errors import NotFound
 from app.jobs.experience import earlier_measurements, measured_steps, seconds_of_steps
 from app.jobs.forecast import NOTHING_AHEAD, expected_of_steps, forecasts
 from app.jobs.labels import labels_of
 from app.jobs.lifecycle import FINISHED_JOBS
 from app.jobs.progress import job_progress, step_progress
-from app.jobs.schemas import AttemptOut, EventOut, JobOut, MetricPointOut, StepOut
-from app.lists import PageRequest, page_of_rows
-
-MAX_POINTS_PER_CURVE: Final = 2000
+from app.jobs.schemas import AttemptOut, JobOut, StepOut
 
 
 def show_job(session: Session, job: Job) -> JobOut:
@@ -74,61 +70,9 @@ def list_steps(session: Session, job: Job) -> list[StepOut]:
 
 def list_attempts(session: Session, job: Job, *, step_name: str | None) -> list[AttemptOut]:
     """Every attempt at the steps of a job, in the order of its plan."""
-    names = _step_names(session, job, step_name)
+    names = step_names(session, job, step_name)
     query = _attempts_of(job).where(Attempt.step_id.in_(names))
     return [AttemptOut.of(attempt, step_name=names[attempt.step_id]) for attempt in session.scalars(query)]
-
-
-def list_events(session: Session, job: Job, *, page: PageRequest) -> tuple[list[EventOut], bool]:
-    """History of a job by its sequence numbers."""
-    query = select(Event).where(Event.job_id == job.id)
-    events, has_more = page_of_rows(
-        session,
-        query,
-        id_column=Event.seq,
-        page=page,
-        cursor=lambda cursor: _seq_of(session, Event.seq, Event.id, Event.job_id == job.id, cursor),
-    )
-    return [EventOut.of(event) for event in events], has_more
-
-
-def list_metric_points(
-    session: Session, job: Job, *, step_name: str | None, page: PageRequest
-) -> tuple[list[MetricPointOut], bool]:
-    """Points of a job's curves in the order they were written."""
-    names = _step_names(session, job, step_name)
-    query = select(MetricPoint).where(MetricPoint.job_id == job.id, MetricPoint.step_id.in_(names))
-    points, has_more = page_of_rows(
-        session,
-        query,
-        id_column=MetricPoint.seq,
-        page=page,
-        cursor=lambda cursor: _seq_of(
-            session, MetricPoint.seq, MetricPoint.id, MetricPoint.job_id == job.id, cursor
-        ),
-    )
-    return [MetricPointOut.of(point, step_name=names[point.step_id]) for point in points], has_more
-
-
-def sample_curves(
-    session: Session, job: Job, *, step_name: str | None, max_points: int
-) -> list[MetricPointOut]:
-    """At most `max_points` points of each step's curve, evenly spread, the first and the last among them."""
-    names = _step_names(session, job, step_name)
-    shown: list[MetricPointOut] = []
-    for step_id, name in names.items():
-        rank = (func.row_number().over(order_by=MetricPoint.metric_step) - 1).label("rank")
-        ranked = select(MetricPoint.id, rank).where(MetricPoint.step_id == step_id).subquery()
-        num_points = session.scalar(select(func.count()).where(MetricPoint.step_id == step_id)) or 0
-        wanted = _even_ranks(num_points, max_points)
-        query = (
-            select(MetricPoint)
-            .join(ranked, ranked.c.id == MetricPoint.id)
-            .where(ranked.c.rank.in_(wanted))
-            .order_by(MetricPoint.metric_step)
-        )
-        shown += [MetricPointOut.of(point, step_name=name) for point in session.scalars(query)]
-    return shown
 
 
 def _attempts_of(job: Job) -> Select[Attempt]:
@@ -146,15 +90,12 @@ def _expected_of(session: Session, job: Job, steps: Sequence[Step]) -> dict[str,
     return expected_of_steps(job.spec, steps, [*own, *earlier], job_id=job.id)
 
 
-def _even_ranks(num_points: int, max_points: int) -> list[int]:
-    if num_points <= max_points:
-        return list(range(num_points))
-    if max_points == 1:
-        return [num_points - 1]
-    return [index * (num_points - 1) // (max_points - 1) for index in range(max_points)]
+def step_names(session: Session, job: Job, step_name: str | None) -> dict[str, str]:
+    """Names of the job's steps by id, or of the one that is named.
 
-
-def _step_names(session: Session, job: Job, step_name: str | None) -> dict[str, str]:
+    Raises:
+        NotFound: the job has no such step.
+    """
     query = select(Step.id, Step.name).where(Step.job_id == job.id).order_by(Step.position)
     names = {row.id: row.name for row in session.execute(query) if step_name in (None, row.name, row.id)}
     if not names:
@@ -162,13 +103,18 @@ def _step_names(session: Session, job: Job, step_name: str | None) -> dict[str, 
     return names
 
 
-def _seq_of(
+def seq_of(
     session: Session,
     seq: InstrumentedAttribute[int],
     id_column: InstrumentedAttribute[str],
     of_job: ColumnElement[bool],
     cursor: str,
 ) -> int:
+    """The number of an item of a job's, given its id.
+
+    Raises:
+        NotFound: the job has no such item.
+    """
     found = session.scalar(select(seq).where(of_job, id_column == cursor))
     if found is None:
         raise NotFound(f"the list has no item {cursor!r} to continue from", code="cursor_not_found")

@@ -10,6 +10,7 @@ from app.db.session import transaction
 from app.errors import Conflict
 from app.jobs import repository
 from app.jobs.actions import no_job
+from app.jobs.attempt_logs import drop_logs
 from app.jobs.lifecycle import Action, JobStatus, why_refused
 from app.preconditions import Expected
 from app.storage.store import ObjectStore
@@ -30,7 +31,8 @@ def delete_job(
     """
     with transaction(engine) as session:
         _mark(session, project_id=project_id, job_id=job_id, purge=purge, expected=expected)
-    return drop_purged_artifacts(engine, store, job_id=job_id).num_bytes if purge else 0
+        num_log_bytes = drop_logs(session, job_id) if purge else 0
+    return num_log_bytes + drop_purged_artifacts(engine, store, job_id=job_id).num_bytes if purge else 0
 
 
 def _mark(session: Session, *, project_id: str, job_id: str, purge: bool, expected: Expected) -> None:

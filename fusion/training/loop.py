@@ -313,7 +313,7 @@ class Trainer:
         now = time.monotonic()
         speed = pending["num_labels"] / max(now - self._logged_at, 1e-9)
         self._logged_at = now
-        self.progress.metrics(state.step, values | {"tokens_per_second": speed})
+        self.progress.metrics(state.step, values | {"tokens": state.num_tokens, "tokens_per_second": speed})
 
     def _commit(self) -> None:
         """Write a checkpoint, announce it, then forget the oldest."""

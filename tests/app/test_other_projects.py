@@ -29,6 +29,8 @@ from tests.support.tenants import PLAIN_VALUES, Tenant, furnish
 
 BODIES: dict[str, Any] = {}
 """By route, where a body cannot be made from the OpenAPI document."""
+QUERIES: dict[str, dict[str, str]] = {"GET /v1/jobs/{job_id}/events/stream": {"follow": "false"}}
+"""By route, where the answer to its owner would never end."""
 WRITES_OF_ASKING = {"last_used_at"}
 """Columns that change because somebody asked, whatever the answer."""
 
@@ -170,7 +172,8 @@ def ask(
     )
     body = BODIES.get(str(route)) or example_body(document, operation_of(document, route))
     client = TestClient(app, headers=tenant.headers, raise_server_exceptions=False)
-    return client.request(route.method, route.url(values), json=body)
+    query = QUERIES.get(str(route))
+    return client.request(route.method, route.url(values), params=query, json=body)
 
 
 def explain(route: Route, foreign: str, answer: Response) -> str:

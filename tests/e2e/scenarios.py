@@ -77,7 +77,7 @@ class JobScenarios:
 
         assert last.job.status == "succeeded", last.job.error
         assert next(step.attempt for step in last.steps if step.name == "train.fused") == 2
-        curve = [point.step for point in stack.client.metrics(job.id)]
+        curve = [point.step for point in stack.client.metric_points(job.id)]
         assert sorted(curve) == list(range(1, NUM_STEPS + 1))
         check_model(stack.client.download_model(job.id, tmp_path / "fused"))
 
@@ -118,7 +118,7 @@ def wait_for_training(stack: Stack, job: Job, *, num_steps: int) -> None:
     """Return once the training has come so far. The job may be slow, but it must move and not end."""
     seen, seen_at = None, time.monotonic()
     while True:
-        now, points = stack.client.get_job(job.id), stack.client.metrics(job.id)
+        now, points = stack.client.get_job(job.id), stack.client.metric_points(job.id)
         assert not now.is_terminal, f"{now.status}: {now.error}"
         if any(point.step >= num_steps for point in points):
             return

@@ -136,6 +136,13 @@ def _works_when_told(request: dict[str, Any], say: Any) -> int:
     return _work(request, say)
 
 
+def _speaks_and_works_when_told(request: dict[str, Any], say: Any) -> int:
+    """Prints what a stage should not, and waits."""
+    print("10 %\r60 %\r100 %")
+    print("Authorization: Bearer abcdefgh12345678")
+    return _works_when_told(request, say)
+
+
 def _tells_halvings(request: dict[str, Any], say: Any) -> int:
     write_manifest(Path(request["out_dir"]), kind="thing")
     say(type="report", figures={"num_batch_halvings": request["num_batch_halvings"]})

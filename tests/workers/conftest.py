@@ -12,9 +12,10 @@ from sqlalchemy import select
 
 from app.accounts.projects import ensure_default_project
 from app.db.migrate import upgrade
-from app.db.models import Artifact, Event, Job, MetricPoint, Step
+from app.db.models import Artifact, Attempt, Event, Job, MetricPoint, Step
 from app.db.models import Worker as WorkerRow
 from app.db.session import read_only, transaction
+from app.following.log_reading import LogCut, read_lines
 from app.jobs import service as jobs
 from app.settings import Settings
 from fusion.spec_text import validate_spec
@@ -84,6 +85,14 @@ class Workshop:
 
     def artifacts(self, job_id: str, kind: str) -> list[Artifact]:
         return self._all(Artifact, Artifact.job_id == job_id, Artifact.kind == kind)
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        return self._all(Attempt, Attempt.job_id == job_id)
+
+    def log(self, job_id: str) -> list[str]:
+        """Lines of all attempts, as they were written."""
+        names = {step.id: step.name for step in self.steps(job_id).values()}
+        return [line.text for line in read_lines(self.worker.engine, LogCut(job_id=job_id, steps=names))]
 
     def workers(self) -> list[WorkerRow]:
         """Workers that have asked for work."""

@@ -77,17 +77,13 @@ def test_a_stage_reads_the_outputs_of_the_steps_it_needs(workshop: Workshop, tmp
     ).read_text() == "align saw ['extract.source', 'extract.target', 'prepare']"
 
 
-def test_the_log_of_every_attempt_is_kept_and_the_workspace_is_not(
-    workshop: Workshop, tmp_path: Path
-) -> None:
+def test_the_log_of_every_attempt_is_kept_and_the_workspace_is_not(workshop: Workshop) -> None:
     workshop = workshop.playing("work")
     job_id = workshop.submit()
 
     run_one(workshop.worker)
 
-    (log,) = workshop.artifacts(job_id, "log")
-    fetch_artifact(workshop.worker.engine, workshop.worker.store, log.id, into=tmp_path / "got")
-    assert (tmp_path / "got" / "log.txt").read_text() == "working\n"
+    assert workshop.log(job_id) == ["working"]
     assert list(workshop.worker.workspaces.glob("step-*")) == []
 
 
@@ -121,6 +117,9 @@ def test_a_crash_is_tried_again(workshop: Workshop, behaviour: str, code: str, c
 
     step = workshop.steps(job_id)["prepare"]
     assert (step.status, step.status_reason) == ("queued", code)
+    (attempt,) = workshop.attempts(job_id)
+    assert attempt.error is not None
+    assert attempt.error["log_tail"] == workshop.log(job_id)
     with transaction(workshop.worker.engine) as session:
         session.execute(update(Step).where(Step.id == step.id).values(ready_at=step.created_at))
     workshop.playing("work")
@@ -242,7 +241,7 @@ def test_a_crash_says_the_last_lines_of_the_log(workshop: Workshop) -> None:
     error = workshop.job(job_id).error
     assert error is not None
     assert "exit code 3" in error["message"]
-    assert "something odd happened" in error["message"]
+    assert error["log_tail"] == ["something odd happened"]
 
 
 def test_cancel_ends_a_stubborn_family(
@@ -317,7 +316,7 @@ def test_a_worker_that_lost_its_step_stops_and_writes_nothing(workshop: Workshop
     assert not thread.is_alive()
     assert not runs(workshop.family(job_id)[0])
     assert workshop.steps(job_id)["prepare"].status == "running"
-    assert workshop.artifacts(job_id, "log") == []
+    assert workshop.log(job_id) == []
 
 
 def test_a_path_replaced_by_a_link_is_refused_by_the_worker(

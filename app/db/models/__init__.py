@@ -10,6 +10,7 @@ from app.db.models.file import File
 from app.db.models.idempotency_key import IdempotencyKey
 from app.db.models.job import Job
 from app.db.models.job_label import JobLabel
+from app.db.models.log_chunk import LogChunk
 from app.db.models.metric_point import MetricPoint
 from app.db.models.model import Model
 from app.db.models.outbox_message import OutboxMessage
@@ -34,6 +35,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobLabel",
+    "LogChunk",
     "MetricPoint",
     "Model",
     "OutboxMessage",

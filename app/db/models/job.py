@@ -56,6 +56,7 @@ class Job(OfProject, Base):
     last_event_seq: Mapped[int] = mapped_column(Integer, default=0)
     """Taken under the row's lock, so that events of a job become visible in the order of their numbers."""
     last_metric_seq: Mapped[int] = mapped_column(Integer, default=0)
+    last_log_seq: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     created_by: Mapped[str | None] = mapped_column(String(40))
     request_digest: Mapped[str | None] = mapped_column(String(64))
     """Of the request that made it, so that a client that sends it again gets this job."""

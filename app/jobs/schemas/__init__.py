@@ -3,7 +3,7 @@
 from app.jobs.schemas.attempt import AttemptOut
 from app.jobs.schemas.check import PlannedStepOut, ValidationOut
 from app.jobs.schemas.common import ErrorOut, JobProgressOut, ProgressOut
-from app.jobs.schemas.history import EventOut, MetricPointOut
+from app.jobs.schemas.history import EventOut
 from app.jobs.schemas.job import DeletedJob, JobCounts, JobOut
 from app.jobs.schemas.step import StepOut
 
@@ -15,7 +15,6 @@ __all__ = [
     "JobCounts",
     "JobOut",
     "JobProgressOut",
-    "MetricPointOut",
     "PlannedStepOut",
     "ProgressOut",
     "StepOut",

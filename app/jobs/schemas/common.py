@@ -28,6 +28,8 @@ class ErrorOut(Shown):
     pointer: str | None = None
     """The field of the spec that is to blame, where one is."""
     retryable: bool
+    log_tail: list[str] = []
+    """Last lines that the attempt wrote; all of them: `GET /v1/jobs/{id}/logs`."""
 
 
 class ProgressOut(Shown):

@@ -1,9 +1,9 @@
-"""What happened to a job: events, and points of its training curves."""
+"""What happened to a job."""
 
 from typing import Any, Literal, Self
 
 from app.db.base import unix_seconds
-from app.db.models import Event, MetricPoint
+from app.db.models import Event
 from app.jobs.schemas.common import Shown
 
 
@@ -34,29 +34,4 @@ class EventOut(Shown):
             message=event.message,
             details=event.details,
             created_at=unix_seconds(event.created_at),
-        )
-
-
-class MetricPointOut(Shown):
-    """Numbers of one optimiser step."""
-
-    object: Literal["metric_point"] = "metric_point"
-    id: str
-    step_id: str
-    step_name: str
-    step: int
-    """The optimiser step."""
-    values: dict[str, float | None]
-    """By name; null for a number that was not finite."""
-    created_at: int
-
-    @classmethod
-    def of(cls, point: MetricPoint, *, step_name: str) -> Self:
-        return cls(
-            id=point.id,
-            step_id=point.step_id,
-            step_name=step_name,
-            step=point.metric_step,
-            values=point.values,
-            created_at=unix_seconds(point.created_at),
         )

@@ -32,8 +32,14 @@ STEP = {
     "attempt": 1,
     "progress": {"stage": "train.fused", "percent": 100.0, "done": 4, "total": 4, "unit": "steps"},
 }
-EVENT = {"id": "evt-1", "type": "note", "message": "train.fused started", "created_at": 1_700_000_001}
-POINT = {"id": "pt-1", "step_id": "step-1", "step_name": "train.fused", "step": 4, "values": {"loss": 1.5}}
+EVENT = {
+    "id": "evt-1",
+    "seq": 1,
+    "type": "note",
+    "message": "train.fused started",
+    "created_at": 1_700_000_001,
+}
+POINT = {"seq": 1, "step_name": "train.fused", "step": 4, "attempt": 1, "values": {"loss": 1.5}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +77,7 @@ class Service:
         self.gives("GET /v1/jobs/job-1", {**JOB, **changes})
         self.gives_list("GET /v1/jobs/job-1/steps", STEP)
         self.gives_list("GET /v1/jobs/job-1/events", EVENT)
-        self.gives_list("GET /v1/jobs/job-1/metrics", POINT)
+        self.gives("GET /v1/jobs/job-1/metrics", POINT)
         self.gives_list("GET /v1/models")
 
 

@@ -1,5 +1,6 @@
 """The client retries what may be repeated, reads pages, and turns refusals into typed errors."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -159,23 +160,23 @@ def test_lists_are_read_page_by_page() -> None:
 
 def test_watch_tells_every_event_once_and_ends_with_the_job() -> None:
     statuses = iter(["running", "running", "succeeded"])
-    events = [{"id": f"evt-{n}", "type": "note", "message": str(n), "created_at": n} for n in range(3)]
+    events = [
+        {"id": f"evt-{n}", "seq": n, "type": "note", "message": str(n), "created_at": n} for n in (1, 2, 3)
+    ]
     seen = iter([1, 2, 3])
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         kind = request.url.path.rsplit("/", 1)[-1]
         if kind == "events":
-            after = request.url.params.get("after")
-            start = 0 if after is None else int(after[-1]) + 1
-            return page(events[start : next(seen)])
-        if kind in ("steps", "metrics"):
-            return page([])
+            return page(events[int(request.url.params.get("after") or 0) : next(seen)])
+        if kind in ("steps", "metrics", "stream"):
+            return page([]) if kind == "steps" else httpx2.Response(200)
         return httpx2.Response(200, json={**JOB, "status": next(statuses)})
 
     updates = list(client_that(answer).watch("job-1"))
 
     assert [update.job.status for update in updates] == ["running", "running", "succeeded"]
-    assert [event.id for update in updates for event in update.events] == ["evt-0", "evt-1", "evt-2"]
+    assert [event.id for update in updates for event in update.events] == ["evt-1", "evt-2", "evt-3"]
 
 
 def test_watch_waits_for_a_service_that_restarts() -> None:
@@ -187,6 +188,8 @@ def test_watch_waits_for_a_service_that_restarts() -> None:
         if num_calls < 20:
             raise httpx2.ConnectError("refused")
         kind = request.url.path.rsplit("/", 1)[-1]
+        if kind == "metrics":
+            return httpx2.Response(200)
         return page([]) if kind != "job-1" else httpx2.Response(200, json={**JOB, "status": "failed"})
 
     assert [update.job.status for update in client_that(answer).watch("job-1")] == ["failed"]
@@ -195,29 +198,25 @@ def test_watch_waits_for_a_service_that_restarts() -> None:
         list(client_that(answer).watch("job-1", patience_seconds=0))
 
 
-def test_watch_reads_the_curve_again_when_a_resumed_attempt_rewrote_it() -> None:
+def test_watch_tells_of_a_point_again_when_a_resumed_attempt_rewrote_it() -> None:
     statuses = iter(["running", "succeeded"])
-    point = {
-        "id": "pt-1",
-        "step_id": "step-1",
-        "step_name": "train.fused",
-        "step": 1,
-        "values": {"loss": None},
-    }
+    points = iter([{"seq": 7, "attempt": 1}, {"seq": 8, "attempt": 2}])
+    asked: list[str | None] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         kind = request.url.path.rsplit("/", 1)[-1]
         if kind == "metrics":
-            gone = request.url.params.get("after") is not None
-            problem = {"detail": "gone", "code": "cursor_not_found"}
-            return httpx2.Response(404, json=problem) if gone else page([point])
+            asked.append(request.url.params.get("since"))
+            point = {"step_name": "train.fused", "step": 1, "values": {"loss": None}, **next(points)}
+            return httpx2.Response(200, text=json.dumps(point) + "\n")
         if kind in ("steps", "events"):
             return page([])
-        return httpx2.Response(200, json={**JOB, "status": next(statuses)})
+        return httpx2.Response(200, json={**JOB, "status": next(statuses)} if kind == "job-1" else {})
 
     updates = list(client_that(answer).watch("job-1"))
 
-    assert [[found.step for found in update.metrics] for update in updates] == [[1], [1]]
+    assert [[found.attempt for found in update.metrics] for update in updates] == [[1], [2]]
+    assert asked == [None, "7"]
 
 
 def test_a_job_without_a_model_says_so() -> None:

@@ -158,23 +158,6 @@ def test_events_are_read_on_from_any_of_them(client: TestClient, engine: Engine)
     assert seen[-1]["details"] == {"from": "running", "to": "succeeded"}
 
 
-def test_metrics_are_paged_or_sampled(client: TestClient, engine: Engine) -> None:
-    job = submit(client)
-    step = given.claim(engine)
-    points = [(number, {"loss": 10.0 - number}) for number in range(1, 11)]
-    in_transaction(engine, service.record_metrics, step_id=step.step_id, attempt=1, points=points)
-    url = f"/v1/jobs/{job['id']}/metrics"
-
-    page = client.get(url, params={"order": "asc", "limit": 4}).json()
-    rest = client.get(url, params={"order": "asc", "after": page["last_id"]}).json()
-    sample = client.get(url, params={"max_points": 4, "step": "prepare"}).json()
-
-    assert [point["step"] for point in page["data"] + rest["data"]] == list(range(1, 11))
-    assert [point["step"] for point in sample["data"]] == [1, 4, 7, 10]
-    assert sample["data"][0]["values"] == {"loss": 9.0}
-    assert client.get(url, params={"step": "nope"}).status_code == 404
-
-
 def test_cancel_is_202_while_something_runs_and_200_afterwards(client: TestClient, engine: Engine) -> None:
     job = submit(client)
     step = given.claim(engine)

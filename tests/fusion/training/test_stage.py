@@ -56,7 +56,7 @@ def test_records_a_falling_loss(case):
     record = json.loads((case.folder / "fused" / "training.json").read_text())
     assert [point["step"] for point in record["curve"]] == [1, 2, 3, 4, 5, 6]
     assert record["curve"][-1]["clm_loss"] < record["curve"][0]["clm_loss"]
-    names = {"loss", "clm_loss", "fusion_loss", "learning_rate", "grad_norm", "tokens_per_second"}
+    names = {"loss", "clm_loss", "fusion_loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second"}
     assert set(progress.values[0]) == names
     # 63 tokens in 7 sequences, twice.
     assert progress.updates[-1] == (6, 6, 2 * (63 - 7))

@@ -1,0 +1,91 @@
+"""`GET /v1/jobs/{job_id}/logs`: what the processes of a job's attempts wrote."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
+from sqlalchemy import Engine
+
+from app.accounts.dependencies import CurrentPrincipal
+from app.db.base import unix_seconds
+from app.db.dependencies import engine_of
+from app.db.session import read_only
+from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
+from app.following.log_reading import LogCut, LogLine, read_lines
+from app.jobs import queries, service
+from app.jobs.log_text import Level
+
+router = APIRouter(
+    prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden)
+)
+
+MAX_TAIL: Final = 10_000
+_MEDIA_TYPES: Final = {"text": "text/plain; charset=utf-8", "ndjson": "application/x-ndjson"}
+_EXAMPLE: Final = "==> train.fused, attempt 1 <==\nUserWarning: the tokenizer has no pad token\n"
+_SHOWN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "content": {
+            "text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        }
+    }
+}
+
+
+def _cut(
+    attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="All of them when absent.")] = None,
+    tail: Annotated[int | None, Query(ge=1, le=MAX_TAIL, description="Only so many lines, the last.")] = None,
+    since: Annotated[
+        int, Query(ge=0, le=2**31 - 1, description="`seq` of the last line that the client has.")
+    ] = 0,
+    level: Annotated[Level, Query(description="Only lines that matter as much.")] = Level.DEBUG,
+) -> LogCut:
+    return LogCut(job_id="", steps={}, attempt=attempt, tail=tail, since=since, level=level)
+
+
+@router.get(
+    "/{job_id}/logs",
+    response_class=StreamingResponse,
+    responses={**problem_responses(NotFound, Unprocessable), **_SHOWN},
+)
+def get_job_logs(
+    principal: CurrentPrincipal,
+    engine: Annotated[Engine, Depends(engine_of)],
+    job_id: str,
+    asked: Annotated[LogCut, Depends(_cut)],
+    step: Annotated[str | None, Query(description="Name or id of a step; all steps when absent.")] = None,
+    format: Annotated[Literal["text", "ndjson"], Query()] = "text",  # noqa: A002 - its name in the API
+) -> StreamingResponse:
+    """Standard output and error of a job's attempts, a second after they were written and ever after."""
+    with read_only(engine) as session:
+        job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
+        cut = replace(asked, job_id=job.id, steps=queries.step_names(session, job, step))
+    lines = read_lines(engine, cut)
+    content = _as_text(lines) if format == "text" else _as_json_lines(lines)
+    return StreamingResponse(content, media_type=_MEDIA_TYPES[format])
+
+
+def _as_text(lines: Iterator[LogLine]) -> Iterator[str]:
+    """As `tail` shows several files."""
+    shown = None
+    for line in lines:
+        if shown != (line.step_name, line.attempt):
+            yield ("" if shown is None else "\n") + f"==> {line.step_name}, attempt {line.attempt} <==\n"
+            shown = (line.step_name, line.attempt)
+        yield line.text + "\n"
+
+
+def _as_json_lines(lines: Iterator[LogLine]) -> Iterator[str]:
+    for line in lines:
+        told = {
+            "seq": line.seq,
+            "step_name": line.step_name,
+            "attempt": line.attempt,
+            "created_at": unix_seconds(line.created_at),
+            "level": line.level,
+            "text": line.text,
+        }
+        yield json.dumps(told, ensure_ascii=False) + "\n"
