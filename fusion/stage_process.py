@@ -28,6 +28,7 @@ import threading
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,12 @@ class EventPipe:
 
     def part_finished(self, path: Path) -> None:
         failpoint("part.finished")
-        self.send({"type": "part", "path": path.relative_to(self.out_dir).as_posix()})
+        name = path.relative_to(self.out_dir).as_posix()
+        self.send({"type": "part", "path": name})
+        write_log("part finished", path=name)
 
     def note(self, message: str, **details: Any) -> None:
+        write_log(message, **details)
         self.send({"type": "note", "message": message, "details": details})
 
 
@@ -120,6 +124,7 @@ def run_request(path: Path, *, events_descriptor: int, secrets_descriptor: int |
     try:
         request = read_request(path, secrets=secrets)
         events = EventPipe(events_descriptor, request.out_dir, scrubber)
+        write_log("stage began", stage=request.stage, subject=request.inputs.subject)
         report = run_stage(request.stage, request.spec, request.inputs, request.out_dir, progress=events)
     except Exception as error:  # noqa: BLE001 - the border of the process: every failure becomes an event
         events.send({"type": "error", **as_fusion_error(error).to_dict()})
@@ -127,6 +132,7 @@ def run_request(path: Path, *, events_descriptor: int, secrets_descriptor: int |
         with suppress(OSError):
             traceback.print_exc(file=sys.stderr)
         return 1
+    write_log("stage finished")
     failpoint("stage.finished")
     events.send({"type": "report", "figures": report.figures})
     return 0
@@ -138,6 +144,15 @@ def receive_secrets(descriptor: int) -> dict[str, str]:
     with os.fdopen(descriptor, "rb") as pipe:
         received: dict[str, str] = json.loads(pipe.read())
     return received
+
+
+def write_log(message: str, **details: Any) -> None:
+    """A line of the attempt's log: time, level, what happened."""
+    facts = f" {json.dumps(details, default=str)}" if details else ""
+    # The disk that the log is on may be full, which is no reason to fail.
+    with suppress(OSError):
+        sys.stderr.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} INFO {message}{facts}\n")
+        sys.stderr.flush()
 
 
 def die_with_parent() -> None:
