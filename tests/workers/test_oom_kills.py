@@ -35,7 +35,6 @@ with started(command, request=folder / "request.json", log=folder / "log.txt") a
         ProgressRecorder(None, step, publish_part=print),
         wanted=lambda: None,
         patience=Patience(stall_seconds=100, grace_seconds=1),
-        log=folder / "log.txt",
     )
 print(json.dumps([type(outcome).__name__, outcome.error["code"], outcome.error["category"]]))
 """
