@@ -16,6 +16,7 @@ QUIET_SECONDS = 45.0
 """Three heartbeats of the service: after so long without one the connection is dead."""
 _MAX_SILENT_TRIES = 3
 """So many connections in a row that stay open and say nothing: something in between holds the stream back."""
+_NO_SUCH_ROUTE = frozenset({404, 405, 406, 501})
 _TIMEOUT = httpx2.Timeout(QUIET_SECONDS, connect=10.0)
 
 
@@ -97,10 +98,13 @@ def _open(
 
 
 def _check(response: httpx2.Response) -> None:
-    """Raises what the service refused the stream with, or that it is none."""
+    """Raises what the service refused the stream with, or that it gives none."""
     if response.is_error:
         response.read()
-        raise error_from_response(response)
+        error = error_from_response(response)
+        if response.status_code in _NO_SUCH_ROUTE and error.code != "job_not_found":
+            raise StreamRefusedError(f"the service has no streams: {error.message}")
+        raise error
     content_type = response.headers.get("content-type", "")
     if not content_type.startswith("text/event-stream"):
         raise StreamRefusedError(f"expected a stream of events, got {content_type or 'no type'}")

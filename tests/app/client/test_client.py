@@ -179,6 +179,22 @@ def test_watch_tells_every_event_once_and_ends_with_the_job() -> None:
     assert [event.id for update in updates for event in update.events] == ["evt-1", "evt-2", "evt-3"]
 
 
+def test_a_service_without_streams_is_asked_again_and_again() -> None:
+    statuses = iter(["running", "succeeded"])
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        kind = request.url.path.rsplit("/", 1)[-1]
+        if kind == "stream":
+            return httpx2.Response(404, json={"detail": "no such path", "code": "not_found"})
+        if kind == "metrics":
+            return httpx2.Response(200)
+        return page([]) if kind != "job-1" else httpx2.Response(200, json={**JOB, "status": next(statuses)})
+
+    updates = client_that(answer).watch("job-1", poll_seconds=0.01)
+
+    assert [update.job.status for update in updates] == ["running", "succeeded"]
+
+
 def test_watch_waits_for_a_service_that_restarts() -> None:
     num_calls = 0
 
