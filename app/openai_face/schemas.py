@@ -10,6 +10,7 @@ from app.db.base import unix_seconds
 from app.db.models import Event, Job, MetricPoint
 from app.jobs.lifecycle import JobStatus
 from app.jobs.schemas import JobOut
+from fusion.spec import TrainingSpec
 
 FaceStatus = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 STATUS: Final[dict[JobStatus, FaceStatus]] = {
@@ -99,12 +100,13 @@ class FineTuningJob(FaceModel):
     @classmethod
     def of(cls, job: Job, shown: JobOut, *, trained_tokens: int | None, result_files: list[str]) -> Self:
         asked: dict[str, Any] = job.openai_request or {}
-        training = job.spec["training"]
+        # A field that a stored spec lacks, because it is newer than the job, has its default.
+        training = TrainingSpec.model_validate(job.spec.get("training", {}))
         used = UsedHyperparameters(
-            n_epochs=training["num_epochs"],
-            batch_size=training["sequences_per_step"],
+            n_epochs=training.num_epochs,
+            batch_size=training.sequences_per_step,
             learning_rate_multiplier=asked.get("learning_rate_multiplier"),
-            learning_rate=training["learning_rate"],
+            learning_rate=training.learning_rate,
         )
         error = shown.error
         return cls(
@@ -126,7 +128,7 @@ class FineTuningJob(FaceModel):
             estimated_finish=shown.progress.estimated_finish_at,
             hyperparameters=used,
             method=UsedMethod(supervised=UsedSupervised(hyperparameters=used)),
-            seed=job.spec["seed"],
+            seed=job.spec.get("seed", 0),
             metadata=shown.metadata or None,
             suffix=shown.name,
         )
@@ -202,14 +204,14 @@ def _level_of(event: Event) -> Literal["info", "warn", "error"]:
 
 
 def _target_of(spec: dict[str, Any]) -> str:
-    target = spec["target"]["model"]
+    target = spec.get("target", {}).get("model", {})
     hub = f"{target['hub']}@{target['revision']}" if target.get("hub") else None
-    return str(target.get("model_id") or hub or target.get("path"))
+    return str(target.get("model_id") or hub or target.get("path", ""))
 
 
 def _corpus_of(spec: dict[str, Any]) -> str:
-    corpus = spec["corpus"]
-    if corpus["dataset"] is not None:
-        return f"{corpus['dataset']['hub']}@{corpus['dataset']['revision']}"
-    first = corpus["files"][0]
-    return str(first.get("file_id") or first.get("path"))
+    corpus = spec.get("corpus", {})
+    dataset, files = corpus.get("dataset"), corpus.get("files") or [{}]
+    if dataset is not None:
+        return f"{dataset['hub']}@{dataset['revision']}"
+    return str(files[0].get("file_id") or files[0].get("path", ""))
