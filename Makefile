@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test chaos check bench bench-quality up constraints clean
+.PHONY: help setup demo test chaos check contract hammer bench bench-quality up constraints clean
 .DEFAULT_GOAL := help
 
 help: ## Show this help
@@ -33,6 +33,14 @@ check: $(READY) ## Format, lint, types, import contracts, dependencies
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	@! grep -n '://' constraints.txt || (echo 'constraints.txt must not hold addresses' && false)
+
+contract: $(READY) ## Write what the API promises, tests/contracts/openapi.json and docs/api.md, and show what changed
+	$(BIN)/python -m tests.contracts.document
+	$(BIN)/python scripts/write_api_reference.py
+	git diff --stat -- tests/contracts/openapi.json docs/api.md
+
+hammer: $(READY) ## Send 20,000 generated requests with every check of schemathesis; HAMMER="--requests 500 --seed 7"
+	$(BIN)/python -m tests.contracts.hammer $(HAMMER)
 
 bench: $(READY) ## Measure the engine against a bare forward pass and plain training, as ratios of one run
 	$(BIN)/python -m benchmarks

@@ -20,11 +20,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import InternalError as DatabaseInternalError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
+from app.allowed_methods import allowed_methods
 from app.hints import HINT_OF_CODE
 from app.logs import current_request_id, get_logger
 from fusion.errors import FusionError
@@ -35,6 +36,9 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 _STATEMENT_ENDED = "57014"
 _ENDED_IDLE = "25P03"
 """PostgreSQL's codes for what took longer than it may."""
+MAX_ERRORS_TOLD = 100
+MAX_DETAIL_LENGTH = 4000
+"""A request with ten thousand wrong fields is not answered with a megabyte."""
 
 log = get_logger(__name__)
 
@@ -251,28 +255,36 @@ def problem_code_of(scope: Scope) -> str | None:
 
 def problem_response(error: ApiError, *, instance: str) -> JSONResponse:
     """The answer to a request that ended in `error`."""
-    problem = Problem(
-        type=f"urn:fusion:problem:{error.code}",
-        title=error.title,
-        status=error.status,
-        detail=error.detail,
-        instance=instance,
-        code=error.code,
-        hint=error.hint,
-        request_id=current_request_id.get(),
-        errors=error.errors,
-        error=OpenAiError(
-            message=error.detail,
-            type=_openai_type(error.status),
-            code=error.code,
-            param=error.errors[0].pointer if error.errors else None,
-        ),
-    )
+    problem = problem_of(error, instance=instance, request_id=current_request_id.get())
     return JSONResponse(
         problem.model_dump(mode="json"),
         status_code=error.status,
         headers=error.headers,
         media_type=PROBLEM_MEDIA_TYPE,
+    )
+
+
+def problem_of(error: ApiError, *, instance: str, request_id: str | None) -> Problem:
+    """What a request that ended in `error` is told."""
+    detail = error.detail
+    if len(detail) > MAX_DETAIL_LENGTH:
+        detail = f"{detail[:MAX_DETAIL_LENGTH]}..."
+    return Problem(
+        type=f"urn:fusion:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=detail,
+        instance=instance,
+        code=error.code,
+        hint=error.hint,
+        request_id=request_id,
+        errors=error.errors[:MAX_ERRORS_TOLD],
+        error=OpenAiError(
+            message=detail,
+            type=_openai_type(error.status),
+            code=error.code,
+            param=error.errors[0].pointer if error.errors else None,
+        ),
     )
 
 
@@ -284,6 +296,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(OperationalError, _answer_database_outage)
     app.add_exception_handler(DatabaseInternalError, _answer_database_outage)
+    app.add_exception_handler(DataError, _answer_unstorable)
 
 
 def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
@@ -323,7 +336,10 @@ def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     error_class = _CLASS_OF_STATUS.get(error.status_code)
     if error_class is None:
         error_class = InternalServerError if error.status_code >= 500 else BadRequest
-    return _answer(request, error_class(str(error.detail), headers=error.headers))
+    headers = dict(error.headers or {})
+    if error_class is MethodNotAllowed:
+        headers["Allow"] = ", ".join(allowed_methods(request))
+    return _answer(request, error_class(str(error.detail), headers=headers))
 
 
 def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
@@ -337,6 +353,13 @@ def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
         return _answer(request, Unavailable(slow, code="database_too_slow"))
     outage = Unavailable("the database does not answer; try again", code="database_unavailable")
     return _answer(request, outage)
+
+
+def _answer_unstorable(request: Request, error: Exception) -> JSONResponse:
+    """PostgreSQL's text holds no NUL, and its numbers end somewhere."""
+    log.info("value_unstorable", error=str(error))
+    refusal = Unprocessable("a value holds what no text of ours can, such as NUL", code="text_not_allowed")
+    return _answer(request, refusal)
 
 
 def _answer(request: Request, error: ApiError) -> JSONResponse:

@@ -60,6 +60,7 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "webhook_endpoint_disabled": 'enable it first: PATCH {"enabled": true}',
     "webhook_url_refused": "give an https URL of a public host; operators can open others: docs/webhooks.md",
     "too_many_webhook_endpoints": "remove one, or let one endpoint take more event types",
+    "text_not_allowed": "take NUL and other control characters out of the request",
     "cursor_not_found": "start again without `after`",
     "not_found": "GET /openapi.json describes every path",
     "version_conflict": "read it again, and send the change with the ETag of that answer",

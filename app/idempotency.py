@@ -41,6 +41,11 @@ IdempotencyHeader = Annotated[
             "first one, for 7 days. At most 255 visible characters, with or without quotes (RFC 8941)."
         ),
         examples=["0190f6a2-3f6e-7c3a-9d55-5a2f6b1f0c11"],
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": _MAX_KEY_LENGTH,
+            "pattern": f"^(?:{_BARE.pattern}|{_QUOTED.pattern})$",
+        },
     ),
 ]
 

@@ -13,6 +13,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from app.accounts import key_endpoints, project_endpoints
 from app.accounts.dependencies import require_principal
 from app.accounts.secret_files import load_pepper
+from app.api_document import finish_document
 from app.artifacts import download_endpoints
 from app.artifacts import endpoints as artifact_endpoints
 from app.artifacts.damage import DamagedBlobs
@@ -24,7 +25,6 @@ from app.db.row_security import with_time_limits
 from app.db.session import create_engine
 from app.errors import (
     InternalServerError,
-    Problem,
     TooManyRequests,
     Unavailable,
     install_error_handlers,
@@ -54,7 +54,6 @@ from app.settings import Settings, load_settings
 from app.storage.opening import open_store
 from app.webhooks import delivery_endpoints as webhook_delivery_endpoints
 from app.webhooks import endpoints as webhook_endpoints
-from fusion.spec import FusionSpec
 
 _GUARDED_ROUTERS = (
     # Before the routes of one job: `counts` is no id.
@@ -88,7 +87,6 @@ _GUARDED_ROUTERS = (
     # Last: its paths begin with a name.
     hub_endpoints.router,
 )
-_SCHEMA_REF = "#/components/schemas/{model}"
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -108,6 +106,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_request_bytes),
         ],
         responses=problem_responses(InternalServerError, Unavailable),
+        # `/docs` is ours: FastAPI's pages load their scripts from the internet.
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
     app.state.engine = with_time_limits(
@@ -137,7 +139,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             router, dependencies=[Depends(require_principal)], responses=problem_responses(TooManyRequests)
         )
     # FastAPI's way to extend the document: https://fastapi.tiangolo.com/how-to/extending-openapi/
-    app.openapi = _with_shared_schemas(app.openapi)  # type: ignore[method-assign]
+    app.openapi = _finished(app.openapi)  # type: ignore[method-assign]
     return app
 
 
@@ -162,16 +164,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.limiter.close()
 
 
-def _with_shared_schemas(make_document: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """Add what routes refer to by name: the spec, which they read themselves, and the problem."""
+def _finished(make_document: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """The document with what is said of every route alike; made once, like FastAPI's own."""
+    finished: list[dict[str, Any]] = []
 
     def openapi() -> dict[str, Any]:
-        document = make_document()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (FusionSpec, Problem):
-            schema = model.model_json_schema(ref_template=_SCHEMA_REF)
-            schemas.update(schema.pop("$defs", {}))
-            schemas[model.__name__] = schema
-        return document
+        if not finished:
+            finished.append(finish_document(make_document()))
+        return finished[0]
 
     return openapi

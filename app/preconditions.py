@@ -51,6 +51,7 @@ def _expected(
             alias="If-Match",
             description="The `ETag` that was seen: refuse with 412 what has changed since.",
             examples=['"17"'],
+            json_schema_extra={"pattern": rf"^(?:\*|{_TAGS.pattern})$"},
         ),
     ] = None,
 ) -> Expected:

@@ -11,7 +11,7 @@ Reference: Wan et al., Knowledge Fusion of Large Language Models, https://arxiv.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -38,8 +38,27 @@ class SpecModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
+def _exactly_one_of(*choices: Sequence[str]) -> dict[str, Any]:
+    """For the JSON Schema: exactly one of the groups of fields is given; nulls count as not given."""
+    every = {name for names in choices for name in names}
+    return {
+        "oneOf": [
+            {
+                "required": list(names),
+                "properties": {name: {"not": {"type": "null"}} for name in names}
+                | {name: {"type": "null"} for name in sorted(every - set(names))},
+            }
+            for names in choices
+        ]
+    }
+
+
 class ModelRef(SpecModel):
     """A checkpoint: give exactly one of `hub` (with `revision`), `path` or `model_id`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_exactly_one_of(("hub", "revision"), ("path",), ("model_id",))
+    )
 
     hub: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] | None = None
     """Hugging Face Hub repository, `org/name`."""
@@ -96,6 +115,8 @@ class CorpusFile(SpecModel):
     """One file of the corpus: JSONL, plain text or Parquet, by its extension; the first two also compressed
     (`.jsonl.gz`, `.txt.zst`, `.xz`)."""
 
+    model_config = ConfigDict(json_schema_extra=_exactly_one_of(("file_id",), ("path",)))
+
     file_id: Annotated[str, Field(pattern=r"^file-[0-9a-z]+$")] | None = None
     """A file uploaded to the service."""
     path: Annotated[str, Field(min_length=1)] | None = None
@@ -124,6 +145,21 @@ class HubDataset(SpecModel):
 
 class CorpusSpec(SpecModel):
     """The text that all models read: `files`, or one `dataset`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": ["files"],
+                    "properties": {"files": {"minItems": 1}, "dataset": {"type": "null"}},
+                },
+                {
+                    "required": ["dataset"],
+                    "properties": {"dataset": {"not": {"type": "null"}}, "files": {"maxItems": 0}},
+                },
+            ]
+        }
+    )
 
     files: list[CorpusFile] = []
     dataset: HubDataset | None = None
@@ -359,8 +395,20 @@ class LimitsSpec(SpecModel):
     """Refuse the job before it starts when its estimated working files exceed this."""
 
 
+_COMMIT = "0123456789" * 4
+_EXAMPLE: dict[str, Any] = {
+    "api_version": "fusion/v1",
+    "name": "three-into-one",
+    "sources": [{"name": "mpt", "model": {"hub": "org/mpt-1b", "revision": _COMMIT}}],
+    "target": {"model": {"hub": "org/llama-1b", "revision": _COMMIT}},
+    "corpus": {"dataset": {"hub": "org/text", "revision": _COMMIT}},
+}
+
+
 class FusionSpec(SpecModel):
     """A fusion job: sources and target, corpus, strategy, training, evaluation, output."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     api_version: Literal["fusion/v1"]
     name: Slug = "fusion"

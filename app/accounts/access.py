@@ -55,8 +55,6 @@ OPEN_PATHS: Final = frozenset(
         "/v1/downloads",
         "/openapi.json",
         "/docs",
-        "/docs/oauth2-redirect",
-        "/redoc",
     }
 )
 """Routes that answer without a key."""

@@ -17,9 +17,13 @@ SECONDS_PER_DAY = 86_400
 class CreateApiKey(BaseModel):
     """A key to be made."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"example": {"name": "nightly", "scopes": ["jobs:read", "artifacts:read"]}},
+    )
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
     scopes: Annotated[list[Scope], Field(min_length=1)] = [Scope.READ, Scope.WRITE]
     expires_in_seconds: Annotated[int, Field(ge=60, le=3650 * SECONDS_PER_DAY)] | None = None
     """The key stops working after this time; never when not given."""
@@ -28,7 +32,11 @@ class CreateApiKey(BaseModel):
 class RotateApiKey(BaseModel):
     """How a key shall be replaced."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={"example": {"overlap_seconds": 3600}},
+    )
 
     overlap_seconds: Annotated[int, Field(ge=60, le=30 * SECONDS_PER_DAY)] = SECONDS_PER_DAY
     """How long the old key works beside the new one."""
@@ -95,6 +103,8 @@ class NameProject(BaseModel):
 
 class CreateProject(NameProject):
     """A project to be made."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "lab", "quotas": {"running_jobs": 2}}})
 
     quotas: Quotas = UNLIMITED
     """Limits other than those that the service gives to new projects."""

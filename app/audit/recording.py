@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db.base import new_id
 from app.db.insert import insert_if_absent
+from app.db.json_values import storable
 from app.db.models import AuditEvent
 from app.db.session import in_transaction
 from app.logs import current_request_id
@@ -61,7 +62,7 @@ class AuditNote:
             action=route.name,
             # OpenAI's `/v1/fine_tuning/jobs` are our jobs.
             collection=route.path.removeprefix("/v1/").removeprefix("fine_tuning/").partition("/")[0],
-            named_id=None if named is None else str(named)[:_MAX_ID_LENGTH],
+            named_id=None if named is None else storable(str(named))[:_MAX_ID_LENGTH],
         )
 
     def made(self, row: object) -> None:

@@ -132,9 +132,15 @@ class DeletedFile(BaseModel):
 class RegisterModel(BaseModel):
     """A checkpoint to be known by an id."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra={
+            "example": {"name": "small llama", "ref": {"hub": "org/llama-1b", "revision": "0123456789" * 4}}
+        },
+    )
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
     ref: ModelRef
     """`{hub, revision}`, or `{path}` under an allowed root."""
 

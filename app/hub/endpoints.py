@@ -77,7 +77,11 @@ def hub_model_refs(
     return Refs.of(find_repo(session, project_id=principal.project_id, namespace=namespace, repo=repo))
 
 
-@router.get("/api/models/{namespace}/{repo}/tree/{revision}", responses=problem_responses(NotFound))
+@router.get(
+    "/api/models/{namespace}/{repo}/tree/{revision}",
+    operation_id="hub_model_tree_of_root",
+    responses=problem_responses(NotFound),
+)
 @router.get(
     "/api/models/{namespace}/{repo}/tree/{revision}/{path:path}", responses=problem_responses(NotFound)
 )

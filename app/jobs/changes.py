@@ -38,7 +38,9 @@ _OPTIONAL: Final[dict[str, Any]] = {"json_schema_extra": _without_default}
 class JobChange(BaseModel):
     """The fields that shall change; the others stay (JSON merge patch, RFC 7396)."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, json_schema_extra={"minProperties": 1}
+    )
 
     name: Name = Field(default="", **_OPTIONAL)
     tags: Tags = Field(default=[], **_OPTIONAL)

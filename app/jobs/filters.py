@@ -23,8 +23,8 @@ from app.lists import PageRequest, page_of_rows
 from fusion.plan import Stage
 from fusion.spec import Preset
 
-_LATEST: Final = 253_402_300_799
-"""The last second of the year 9999."""
+_LATEST: Final = 253_402_300_798
+"""The last second but one of the year 9999: the one after it is a time as well."""
 _NO_NUL: Final = r"^[^\x00]*$"
 _PARAMETERS: Final = frozenset(
     ("status", "stage", "strategy", "tag", "created_after", "created_before", "created_by", "q")

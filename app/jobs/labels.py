@@ -21,8 +21,9 @@ MAX_TAGS: Final = 16
 MAX_PAIRS: Final = 16
 _METADATA_PARAMETER: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
-Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_PRINTABLE: Final = r"^[^\x00-\x1f\x7f]+$"
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PRINTABLE)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_PRINTABLE)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_PAIRS)]
@@ -33,7 +34,12 @@ METADATA_PARAMETER: Final[dict[str, Any]] = {
     "required": False,
     "style": "deepObject",
     "explode": True,
-    "schema": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 512}},
+    "schema": {
+        "type": "object",
+        "propertyNames": {"minLength": 1, "maxLength": 64, "pattern": _PRINTABLE},
+        "additionalProperties": {"type": "string", "maxLength": 512, "pattern": r"^[^\x00]*$"},
+        "maxProperties": MAX_PAIRS,
+    },
     "example": {"team": "code"},
 }
 """For `openapi_extra`: FastAPI has no word for a query parameter `metadata[key]=value`."""
@@ -62,7 +68,18 @@ class GivenLabels:
         )
 
 
-TagParameter = Annotated[list[str] | None, Query(alias="tag", description="Repeat it for several.")]
+TagParameter = Annotated[
+    list[str] | None,
+    # What `checked` refuses, with a code of its own.
+    Query(
+        alias="tag",
+        description="Repeat it for several.",
+        json_schema_extra={
+            "items": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": _PRINTABLE},
+            "maxItems": MAX_TAGS,
+        },
+    ),
+]
 
 
 def _given_labels(request: Request, tag: TagParameter = None) -> GivenLabels:

@@ -3,9 +3,10 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 
+from app.api_page import CONTENT_SECURITY_POLICY, page_of
 from app.db.dependencies import service_engine_of
 from app.operations.readiness import find_obstacles
 from app.settings import Settings
@@ -39,7 +40,11 @@ def live() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "Something is in the way."}})
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Something is in the way."}},
+)
 def ready(request: Request) -> JSONResponse:
     """Green when the database answers, its tables are current, and work moves.
 
@@ -55,6 +60,13 @@ def ready(request: Request) -> JSONResponse:
         checks={name: Check(ok=detail is None, detail=detail) for name, detail in obstacles.items()},
     )
     return JSONResponse(readiness.model_dump(), status_code=200 if readiness.ready else 503)
+
+
+@router.get("/docs", include_in_schema=False)
+def show_documentation(request: Request) -> HTMLResponse:
+    """The description of this API, to read."""
+    policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+    return HTMLResponse(page_of(request.app.openapi()), headers=policy)
 
 
 @router.get("/v1/schemas/fusion-spec", response_model=dict[str, Any])

@@ -1,10 +1,19 @@
 """The limits of a project. Pure."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-MAX_STORED_BYTES = 2**62
+MAX_STORED_BYTES = 10**18
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, got a boolean")
+    return value
+
+
+_NO_BOOLEAN = BeforeValidator(_number)
 
 
 class Quotas(BaseModel):
@@ -12,14 +21,14 @@ class Quotas(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    queued_jobs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    queued_jobs: Annotated[int, Field(ge=0, le=1_000_000), _NO_BOOLEAN] | None = None
     """Jobs that wait for their first step, or are paused. One more is refused."""
-    running_jobs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    running_jobs: Annotated[int, Field(ge=0, le=1_000_000), _NO_BOOLEAN] | None = None
     """Jobs of which a step runs at the same moment. The others wait."""
-    stored_bytes: Annotated[int, Field(ge=0, le=MAX_STORED_BYTES)] | None = None
+    stored_bytes: Annotated[int, Field(ge=0, le=MAX_STORED_BYTES), _NO_BOOLEAN] | None = None
     """Files, uploads and artifacts together. Beyond it nothing more is stored or submitted, and no
     step starts."""
-    gpu_hours_per_month: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    gpu_hours_per_month: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False), _NO_BOOLEAN] | None = None
     """Of attempts that began in a calendar month (UTC). Beyond it no step that needs a GPU starts."""
 
     def columns(self) -> dict[str, float | None]:

@@ -29,7 +29,8 @@ def test_the_document_describes_the_spec_and_the_problem(app: FastAPI) -> None:
     assert submit["requestBody"]["content"]["application/yaml"]["schema"] == {
         "$ref": "#/components/schemas/FusionSpec"
     }
-    assert "application/problem+json" in submit["responses"]["422"]["content"]
+    refusal = document["components"]["responses"][submit["responses"]["422"]["$ref"].rpartition("/")[2]]
+    assert "application/problem+json" in refusal["content"]
 
 
 def test_every_reference_in_the_document_leads_somewhere(app: FastAPI) -> None:
@@ -41,7 +42,11 @@ def test_every_reference_in_the_document_leads_somewhere(app: FastAPI) -> None:
             return own.union(*(references(value) for value in node.values()))
         return set().union(*(references(item) for item in node)) if isinstance(node, list) else set()
 
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    known = {
+        f"#/components/{kind}/{name}"
+        for kind in ("schemas", "responses")
+        for name in document["components"][kind]
+    }
     assert references(document) <= known
 
 
@@ -133,3 +138,43 @@ def test_capabilities_need_a_key(app: FastAPI) -> None:
 def test_another_database_is_refused() -> None:
     with pytest.raises(ValueError, match="mysql"):
         create_engine("mysql://localhost/x")
+
+
+def test_text_that_the_database_cannot_hold_is_refused(client: TestClient) -> None:
+    """SQLite would look for a NUL and find nothing; PostgreSQL has no such text."""
+    asked = [
+        client.get("/v1/models/%00"),
+        client.delete("/v1/files/a%00b"),
+        client.get("/v1/models?job_id=%00"),
+    ]
+    named = client.post("/v1/api_keys", json={"name": "a\0b"})
+
+    assert {(answer.status_code, answer.json()["code"]) for answer in asked if answer.is_error} <= {
+        (404, "model_not_found"),
+        (404, "file_not_found"),
+        (422, "text_not_allowed"),
+    }
+    assert (named.status_code, named.json()["errors"][0]["pointer"]) == (422, "/name")
+
+
+def test_a_refused_method_says_which_ones_there_are(client: TestClient) -> None:
+    asked = [client.put(path) for path in ("/v1/jobs", "/v1/jobs/counts", "/v1/jobs/job-0", "/livez")]
+
+    assert [(answer.status_code, answer.headers["allow"]) for answer in asked] == [
+        (405, "GET, POST"),
+        (405, "GET"),
+        (405, "DELETE, GET, PATCH"),
+        (405, "GET"),
+    ]
+
+
+def test_a_request_with_thousands_of_mistakes_is_answered_briefly(client: TestClient) -> None:
+    types = ["no such type"] * 50
+    answer = client.post(
+        "/v1/webhook_endpoints", json={"url": "https://a.example.com/", "event_types": types}
+    )
+    many = client.post("/v1/api_keys", json={"name": "k", "scopes": ["no such scope"] * 5_000})
+
+    assert len(answer.json()["errors"]) == 50
+    assert len(many.json()["errors"]) == 100
+    assert len(many.content) < 100_000
