@@ -11,10 +11,18 @@ from app.db.models import Job, Step
 from app.db.session import transaction
 from app.storage.store import ObjectStore
 from fusion.io.manifest import write_manifest
+from fusion.spec import FusionSpec
+from tests.app.jobs import builders as given
 
 MODEL_FILES = {
     "model/config.json": b'{"model_type": "llama"}',
     "model/tokenizer.json": b"{}",
+}
+
+
+_SPEC = FusionSpec.model_validate(given.spec_data()).model_dump(mode="json") | {
+    "target": {"model": {"path": "/models/llama"}},
+    "sources": [],
 }
 
 
@@ -25,7 +33,7 @@ def training_step(engine: Engine, *, project_id: str | None = None, name: str = 
         job = Job(
             project_id=project_id,
             name="wise",
-            spec={"target": {"model": {"path": "/models/llama"}}, "sources": []},
+            spec=_SPEC,
             spec_digest="0" * 64,
             status="running",
             desired="run",
