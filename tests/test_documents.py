@@ -18,6 +18,13 @@ def test_the_spec_reference_is_current() -> None:
     assert done.returncode == 0, "run: python scripts/write_spec_reference.py"
 
 
+def test_the_api_reference_is_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/write_api_reference.py", "--check"], cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, "run: make contract"
+
+
 def test_the_tree_in_architecture_equals_the_folders() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^((?:app|workers|fusion)/(?:\w+/)?)\s", text, re.MULTILINE))
