@@ -29,7 +29,7 @@ from app.allowed_methods import allowed_methods
 from app.hints import HINT_OF_CODE
 from app.logs import current_request_id, get_logger
 from fusion.errors import FusionError
-from fusion.spec_text import json_pointer
+from fusion.plain_data import json_pointer
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from app.errors import FieldProblem
+
+_LENGTH_SHOWN: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,11 +36,12 @@ def find_allowed(text: str, allowed_roots: Sequence[Path]) -> AllowedPath | None
 
 def not_allowed(text: str, *, pointer: str) -> FieldProblem:
     """The refusal; whether a path outside the roots exists is not told."""
-    return FieldProblem(
-        pointer=pointer,
-        code="path_not_allowed",
-        detail=(
-            f"{text!r} is not an absolute path under an allowed root; the operator allows folders "
+    shown = repr(text if len(text) <= _LENGTH_SHOWN else f"{text[:_LENGTH_SHOWN]}...")
+    if "://" in text:
+        detail = f"{shown} is an address; a path is that of a folder or file on the service's machines"
+    else:
+        detail = (
+            f"{shown} is not an absolute path under an allowed root; the operator allows folders "
             "with the setting allowed_roots (FUSION_ALLOWED_ROOTS)"
-        ),
-    )
+        )
+    return FieldProblem(pointer=pointer, code="path_not_allowed", detail=detail)

@@ -38,6 +38,7 @@ from app.hub import endpoints as hub_endpoints
 from app.jobs import action_endpoints as job_action_endpoints
 from app.jobs import document_endpoints as job_document_endpoints
 from app.jobs import endpoints as job_endpoints
+from app.jobs import estimate_endpoints as job_estimate_endpoints
 from app.jobs import history_endpoints as job_history_endpoints
 from app.jobs import list_endpoints as job_list_endpoints
 from app.logs import configure_logs
@@ -66,6 +67,7 @@ _GUARDED_ROUTERS = (
     curve_endpoints.router,
     log_endpoints.router,
     stream_endpoints.router,
+    job_estimate_endpoints.router,
     job_action_endpoints.router,
     checkpoint_endpoints.router,
     openai_face_endpoints.router,

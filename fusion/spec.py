@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+LocalPath = Annotated[str, Field(min_length=1, max_length=4096)]
+FieldName = Annotated[str, Field(min_length=1, max_length=200)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -35,7 +37,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 class SpecModel(BaseModel):
     """Strict (no silent casts), closed (unknown fields are errors) and immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def _exactly_one_of(*choices: Sequence[str]) -> dict[str, Any]:
@@ -60,16 +64,18 @@ class ModelRef(SpecModel):
         json_schema_extra=_exactly_one_of(("hub", "revision"), ("path",), ("model_id",))
     )
 
-    hub: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] | None = None
+    hub: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] | None = (
+        None
+    )
     """Hugging Face Hub repository, `org/name`."""
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     """Commit of the hub repository: 40 hexadecimal digits. Branches move, so they are not accepted."""
     secret: Annotated[str, Field(pattern=SECRET_NAME)] | None = None
     """Name or id of a secret of the project (`POST /v1/secrets`): the token that opens a private or gated
     repository. Its value stands in no spec."""
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: LocalPath | None = None
     """Local folder with config, tokenizer and safetensors; in the service, under an allowed root."""
-    model_id: Annotated[str, Field(pattern=r"^model-[0-9a-z]+$")] | None = None
+    model_id: Annotated[str, Field(max_length=40, pattern=r"^model-[0-9a-z]+$")] | None = None
     """A model registered with the service."""
 
     @model_validator(mode="after")
@@ -117,9 +123,9 @@ class CorpusFile(SpecModel):
 
     model_config = ConfigDict(json_schema_extra=_exactly_one_of(("file_id",), ("path",)))
 
-    file_id: Annotated[str, Field(pattern=r"^file-[0-9a-z]+$")] | None = None
+    file_id: Annotated[str, Field(max_length=40, pattern=r"^file-[0-9a-z]+$")] | None = None
     """A file uploaded to the service."""
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: LocalPath | None = None
     """A local file; in the service, under an allowed root."""
     format: Literal["jsonl", "text", "parquet"] | None = None
     """Only needed where the file name does not tell."""
@@ -136,10 +142,10 @@ class CorpusFile(SpecModel):
 class HubDataset(SpecModel):
     """A dataset of the Hugging Face Hub at a pinned commit."""
 
-    hub: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+    hub: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    config: str | None = None
-    split: str = "train"
+    config: FieldName | None = None
+    split: FieldName = "train"
     domain: Slug | None = None
 
 
@@ -161,13 +167,13 @@ class CorpusSpec(SpecModel):
         }
     )
 
-    files: list[CorpusFile] = []
+    files: Annotated[list[CorpusFile], Field(max_length=1000)] = []
     dataset: HubDataset | None = None
-    text_field: str = "text"
+    text_field: FieldName = "text"
     """Field of a JSONL or Parquet record that holds the document."""
-    messages_field: str | None = None
+    messages_field: FieldName | None = None
     """Field with chat messages (`role`, `content`); takes the place of `text_field`."""
-    domain_field: str | None = None
+    domain_field: FieldName | None = None
     """Field whose value labels the document, so that results are reported per domain."""
     max_tokens_per_window: Annotated[int, Field(ge=8)] = 2048
     """Documents are cut into windows of at most this many tokens of **every** tokenizer in the job. The
@@ -384,7 +390,7 @@ class OutputSpec(SpecModel):
     dtype: Dtype = "auto"
     """Stored precision; `auto` keeps the target's own."""
     max_shard_bytes: Annotated[int, Field(ge=1_000_000)] = 5_000_000_000
-    license: str | None = None
+    license: FieldName | None = None
     """Licence identifier for the model card."""
 
 

@@ -1,16 +1,16 @@
 """Specs as text and as plain data: reading them, and saying what is wrong with one."""
 
 import difflib
+import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from fusion.errors import SpecInvalid
+from fusion.plain_data import DataProblem, Unreadable, data_problems, json_pointer, read_yaml
 from fusion.spec import FusionSpec, spec_schema
 
 Location = tuple[int | str, ...]
@@ -19,13 +19,18 @@ Location = tuple[int | str, ...]
 _NAMED_FIELD: Final = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)+")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpecProblem:
-    """One wrong field: its JSON pointer (RFC 6901), a code for programs, and what is wrong with it."""
-
-    pointer: str
-    code: str
-    message: str
+NUM_PROBLEMS_TOLD: Final = 30
+_LENGTH_SHOWN: Final = 60
+_EXPECTED: Final = {
+    "hub": "expected org/name, as on the Hugging Face Hub, no address; a local folder goes into path",
+    "revision": "expected the full commit hash, 40 hexadecimal digits; branches and tags move",
+    "model_id": "expected the id of a registered model, model-...",
+    "file_id": "expected the id of an uploaded file, file-...",
+    "secret": "expected the name or the id of a secret of the project, never its value",
+    "name": "expected a name of lower-case letters, digits, dots, dashes and underscores, at most 63",
+    "domain": "expected a label of lower-case letters, digits, dots, dashes and underscores, at most 63",
+}
+"""What a pattern means, by the field that has it."""
 
 
 def parse_spec(text: str) -> FusionSpec:
@@ -35,8 +40,8 @@ def parse_spec(text: str) -> FusionSpec:
         SpecInvalid: names the field, what was received and what is expected.
     """
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        data = read_yaml(text)
+    except Unreadable as error:
         raise SpecInvalid(
             f"the spec is neither YAML nor JSON: {error}",
             code="spec_unreadable",
@@ -48,6 +53,9 @@ def parse_spec(text: str) -> FusionSpec:
             code="spec_unreadable",
             hint="start with `api_version: fusion/v1`",
         )
+    unkept = data_problems(data)
+    if unkept:
+        raise _refused(unkept)
     return validate_spec(data)
 
 
@@ -60,13 +68,16 @@ def validate_spec(data: dict[str, Any]) -> FusionSpec:
     try:
         return FusionSpec.model_validate(data)
     except ValidationError as error:
-        problems = spec_problems(error)
-        raise SpecInvalid(
-            "; ".join(f"{problem.pointer or 'spec'}: {problem.message}" for problem in problems),
-            code="spec_invalid",
-            pointer=problems[0].pointer,
-            hint="the schema of every field: `fusion schema`, or GET /v1/schemas/fusion-spec",
-        ) from error
+        raise _refused(spec_problems(error)) from error
+
+
+def _refused(problems: list[DataProblem]) -> SpecInvalid:
+    return SpecInvalid(
+        "; ".join(f"{problem.pointer or 'spec'}: {problem.message}" for problem in problems),
+        code="spec_invalid",
+        pointer=problems[0].pointer,
+        hint="the schema of every field: `fusion schema`, or GET /v1/schemas/fusion-spec",
+    )
 
 
 def load_spec(path: Path) -> FusionSpec:
@@ -102,26 +113,45 @@ def absolute_paths(spec: FusionSpec, *, base: Path) -> FusionSpec:
     return FusionSpec.model_validate(data)
 
 
-def spec_problems(error: ValidationError) -> list[SpecProblem]:
-    """Every wrong field that a failed validation of a spec found."""
-    problems = []
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        location, message = item["loc"], item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = _unknown_field(location)
-        elif item["type"] == "value_error":
-            location = _blamed_location(location, message)
-        problems.append(SpecProblem(pointer=json_pointer(location), code=item["type"], message=message))
+def spec_problems(error: ValidationError) -> list[DataProblem]:
+    """Every wrong field that a failed validation of a spec found; of very many the first."""
+    items = error.errors(include_url=False, include_context=False)
+    problems = [_problem(item) for item in items[:NUM_PROBLEMS_TOLD]]
+    if len(items) > NUM_PROBLEMS_TOLD:
+        more = f"and {len(items) - NUM_PROBLEMS_TOLD} further problems"
+        problems.append(DataProblem(pointer="", code="too_many_problems", message=more))
     return problems
 
 
-def json_pointer(location: Sequence[int | str]) -> str:
-    """RFC 6901 pointer of a path of keys and indices; the empty path is the whole document."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+def _problem(item: ErrorDetails) -> DataProblem:
+    location, message, code = item["loc"], item["msg"].removeprefix("Value error, "), item["type"]
+    if code == "extra_forbidden":
+        message = _unknown_field(location)
+    elif code == "value_error":
+        location = _blamed_location(location, message)
+    elif code == "string_pattern_mismatch" and location[-1] in _EXPECTED:
+        # What stands where a secret's name should may be its value.
+        got = "" if location[-1] == "secret" else f"; got {_shown(item['input'])}"
+        message = f"{_EXPECTED[str(location[-1])]}{got}"
+    elif code == "model_type":
+        known = ", ".join(_fields_at(location))
+        message = f"expected a mapping with fields of: {known}; got {_shown(item['input'])}"
+    return DataProblem(pointer=json_pointer(_shortened(location)), code=code, message=message)
+
+
+def _shown(value: object) -> str:
+    """What was received, as far as a message should repeat it."""
+    text = repr(value)
+    return text if len(text) <= _LENGTH_SHOWN else f"{text[:_LENGTH_SHOWN]}..."
+
+
+def _shortened(location: Location) -> Location:
+    """A key of a stranger's can be as long as the request."""
+    return tuple(part if isinstance(part, int) else part[:200] for part in location)
 
 
 def _unknown_field(location: Location) -> str:
-    name, known = str(location[-1]), _fields_at(location[:-1])
+    name, known = str(location[-1])[:200], _fields_at(location[:-1])
     close = difflib.get_close_matches(name, known, n=1)
     way_out = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
     return f"there is no field {name!r}; {way_out}"
@@ -129,12 +159,17 @@ def _unknown_field(location: Location) -> str:
 
 def _fields_at(location: Location) -> list[str]:
     """Names of the fields of the section at `location`, by the schema."""
-    schema = spec_schema()
+    schema = _schema()
     node = schema
     for part in location:
         node = _resolved(node, schema)
         node = node["items"] if isinstance(part, int) else node["properties"][part]
     return list(_resolved(node, schema)["properties"])
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    return spec_schema()
 
 
 def _resolved(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,16 @@ def _acting_for(session: Session, principal: Principal, project_id: str | None) 
 
 def _require_scope(request: Request, principal: Principal) -> None:
     scope = needed_scope(request.method, request.scope["route"].path)
-    if scope is not None and not principal.may(scope):
+    if scope is not None:
+        require(principal, scope)
+
+
+def require(principal: Principal, scope: Scope) -> None:
+    """For what a route does only sometimes, and that needs a scope of its own.
+
+    Raises:
+        Forbidden: the key lacks it.
+    """
+    if not principal.may(scope):
         has = ", ".join(sorted(principal.scopes))
         raise Forbidden(f"this needs the scope {scope.value!r}; the API key has {has}", code="scope_missing")

@@ -10,6 +10,7 @@ from app.cli.audit_command import audit
 from app.cli.checkpoint_commands import checkpoints, promote
 from app.cli.download_command import download
 from app.cli.engine_commands import cache, run, schema, validate
+from app.cli.estimate_command import estimate
 from app.cli.following_commands import events, logs
 from app.cli.job_commands import list_jobs, show, submit, watch
 from app.cli.key_commands import key_app
@@ -46,6 +47,7 @@ app.add_typer(recipe_app, name="recipe")
 app.command()(audit)
 app.command()(usage)
 app.command()(submit)
+app.command()(estimate)
 app.command("list")(list_jobs)
 app.command()(show)
 app.command()(watch)

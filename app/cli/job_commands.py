@@ -20,7 +20,7 @@ from app.cli.output import (
 from app.cli.paths import explained_path_errors
 
 if TYPE_CHECKING:
-    from app.client import FusionClient, Job
+    from app.client import FusionClient, Job, Step
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.", show_default=False)]
 PriorityOption = Annotated[
@@ -90,6 +90,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show a job and its steps."""
+    from app.cli.watching import waiting
+
     with connect(url, api_key, data_dir) as client:
         job, steps = client.get_job(job_id), client.steps(job_id)
         models = client.models(job_id=job_id)
@@ -107,9 +109,10 @@ def show(
         ("name", job.name),
         ("priority", job.priority or None),
         ("clone of", job.cloned_from_id),
-        ("status", f"{job.status} {f'({job.status_reason})' if job.status_reason else ''}".rstrip()),
+        ("status", f"{job.status} {f'({waiting(job)})' if waiting(job) else ''}".rstrip()),
         ("done", _percent(job)),
         ("left", show_duration(job.progress.eta_seconds if job.progress else None)),
+        ("finish", show_time(job.progress.estimated_finish_at if job.progress else None)),
         ("created", show_time(job.created_at)),
         ("started", show_time(job.started_at)),
         ("finished", show_time(job.finished_at)),
@@ -121,7 +124,8 @@ def show(
     _explain_error(job)
     print_line("")
     print_table(
-        ("step", "status", "attempt"), [(step.name, step.status, step.attempt or "") for step in steps]
+        ("step", "status", "attempt", "left"),
+        [(step.name, step.status, step.attempt or "", _left(step)) for step in steps],
     )
 
 
@@ -205,6 +209,13 @@ def _explain_error(job: "Job") -> None:
             print_line(f"hint      {job.error.hint}")
         for line in job.error.log_tail:
             print_line(f"log       {line}")
+
+
+def _left(step: "Step") -> str:
+    """How long a step will take: the rest of one that runs, all of one that is to come."""
+    if step.status == "running":
+        return show_duration(step.progress.eta_seconds if step.progress is not None else None)
+    return show_duration(step.expected_seconds) if step.status in ("pending", "queued") else ""
 
 
 def _percent(job: "Job") -> str:

@@ -135,11 +135,19 @@ class LineView:
 def headline(job: Job) -> str:
     """One line about the whole job."""
     parts = [job.id, job.name, job.status]
+    if job.status_reason and not job.is_terminal:
+        parts.append(f"({waiting(job)})")
     if job.progress is not None and not job.is_terminal:
         parts.append(f"{job.progress.percent:.0f}%")
         if job.progress.eta_seconds is not None:
             parts.append(f"about {show_duration(job.progress.eta_seconds)} left")
     return "  ".join(parts)
+
+
+def waiting(job: Job) -> str:
+    """Why the job is where it is, and its place in the queue, where it has one."""
+    reason = (job.status_reason or "").replace("_", " ")
+    return reason if job.queue_position is None else f"{reason}, place {job.queue_position}".lstrip(", ")
 
 
 def step_percent(step: Step) -> float:

@@ -12,7 +12,7 @@ from app.client.calls import PAGE_SIZE
 from app.client.files import Files
 from app.client.following import Following
 from app.client.recipes import Recipes
-from app.client.resources import Job
+from app.client.resources import Attempt, Estimate, Job
 from app.client.results import Results
 from app.client.transport import Transport
 from app.client.webhooks import Webhooks
@@ -87,10 +87,19 @@ class FusionClient(Administration, Files, Following, Recipes, Results, Webhooks)
         )
         return answer
 
+    def estimate(self, spec: SpecLike) -> Estimate:
+        """What a spec would take: tokens, hours, memory, disk."""
+        answer = self._transport.request("POST", "/v1/jobs/estimate", json=_as_json(spec), repeatable=True)
+        return Estimate.model_validate(answer)
+
     def list_jobs(self, *, status: str | None = None, limit: int = 20) -> list[Job]:
         """The newest jobs first."""
         params = {"status": status, "limit": min(limit, PAGE_SIZE), "order": "desc"}
         return self._list("/v1/jobs", Job, params=params, at_most=limit)
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """Every try at every step, in the order of the plan."""
+        return self._list(f"/v1/jobs/{job_id}/attempts", Attempt)
 
     def cancel(self, job_id: str) -> Job:
         return self._act(job_id, "cancel")

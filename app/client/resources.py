@@ -26,8 +26,8 @@ class Resource(BaseModel):
 class Progress(Resource):
     """How far a job or a step is.
 
-    `percent` is the job's or the step's; the rest is about the step named by `stage`. `eta_seconds` is None
-    while nobody can tell.
+    `done`, `total`, `unit` and `tokens_done` are those of the step; `percent`, `eta_seconds` and
+    `estimated_finish_at` are the job's or the step's. The last two are None while nobody can tell.
     """
 
     stage: str | None = None
@@ -37,6 +37,7 @@ class Progress(Resource):
     unit: str | None = None
     tokens_done: int | None = None
     eta_seconds: float | None = None
+    estimated_finish_at: int | None = None
 
 
 class JobError(Resource):
@@ -58,6 +59,7 @@ class Job(Resource):
     name: str
     status: str
     status_reason: str | None = None
+    queue_position: int | None = None
     progress: Progress | None = None
     error: JobError | None = None
     model_id: str | None = None
@@ -81,6 +83,53 @@ class Step(Resource):
     attempt: int = 0
     progress: Progress | None = None
     error: JobError | None = None
+    expected_seconds: int | None = None
+
+
+class Attempt(Resource):
+    """One try at a step."""
+
+    id: str
+    step_id: str
+    step: str
+    number: int
+    worker_id: str
+    outcome: str
+    reason: str | None = None
+    error: JobError | None = None
+    started_at: int
+    ended_at: int | None = None
+
+
+class Figure(Resource):
+    """A number between `low` and `high`, what stands behind it, and what it came to; None for unknown."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    basis: str
+    why: str
+    actual: float | None = None
+
+
+class Estimate(Resource):
+    """What a job is expected to take; `steps`: hours by name of the step."""
+
+    tokens: Figure
+    hours: Figure
+    host_memory: Figure
+    device_memory: Figure
+    disk: Figure
+    stored: Figure
+    steps: dict[str, Figure] = {}
+    warnings: list[str] = []
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Those of the whole job, by name."""
+        names = ("tokens", "hours", "host_memory", "device_memory", "disk", "stored")
+        return {name: getattr(self, name) for name in names}
 
 
 class Event(Resource):

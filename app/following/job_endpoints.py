@@ -15,7 +15,7 @@ from app.following.dependencies import FeedOfProcess
 from app.following.feed import Feed
 from app.following.reading import Mark
 from app.jobs import queries, service
-from app.jobs.schemas import JobOut
+from app.jobs.schemas import JobInFull
 from app.preconditions import ETAG_HEADER, entity_tag
 
 router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
@@ -40,15 +40,15 @@ async def get_job(
     since_version: Annotated[
         int | None, Query(ge=0, description="`version` that the caller has; the present one when absent.")
     ] = None,
-) -> JobOut:
+) -> JobInFull:
     """One job with its progress. With `wait` the answer comes once the job has a later version than
     `since_version`, has finished, or the time is over.
     """
 
-    def read() -> tuple[JobOut, Mark]:
+    def read() -> tuple[JobInFull, Mark]:
         with read_only(engine) as session:
             job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
-            return queries.show_jobs(session, [job])[0], Mark.of(job)
+            return queries.show_job_in_full(session, job), Mark.of(job)
 
     shown, mark = await run_in_threadpool(read)
     seen = shown.version if since_version is None else since_version

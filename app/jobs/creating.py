@@ -13,6 +13,8 @@ from app.accounts.service import Principal
 from app.db.models import Job
 from app.idempotency import REPLAYED_HEADER, Answer, Repeatable, RepeatableRequest
 from app.jobs import queries, service
+from app.jobs.estimates.actual import keep_estimate
+from app.jobs.estimates.estimate import estimate_job
 from app.jobs.labels import Labels
 from app.jobs.spec_checks import check_spec
 from app.preconditions import entity_tag
@@ -68,6 +70,7 @@ class Creation:
             )
             if earlier is not None:
                 return MadeJob(job=earlier, is_replayed=True)
+        estimate = estimate_job(session, spec, project_id=self.principal.project_id)
         job = service.submit(
             session,
             project_id=self.principal.project_id,
@@ -79,6 +82,7 @@ class Creation:
             request_digest=self.asked.digest,
             openai_request=openai_request,
         )
+        keep_estimate(session, job, estimate)
         return MadeJob(job=job, is_replayed=False)
 
 

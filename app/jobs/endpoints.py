@@ -7,8 +7,11 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from app.accounts.dependencies import CurrentPrincipal
+from app.accounts.dependencies import CurrentPrincipal, require
+from app.accounts.scopes import Scope
+from app.accounts.service import Principal
 from app.db.dependencies import ReadSession, WriteSession, engine_of
 from app.errors import (
     BadRequest,
@@ -27,9 +30,10 @@ from app.idempotency import answer_once
 from app.jobs import queries, service
 from app.jobs.actions import MAX_PRIORITY, MIN_PRIORITY
 from app.jobs.creating import CreationOfRequest
+from app.jobs.estimates.estimate import estimate_job
 from app.jobs.labels import METADATA_PARAMETER, Labels, LabelsOfRequest
 from app.jobs.removal import delete_job
-from app.jobs.schemas import DeletedJob, JobOut, PlannedStepOut, ValidationOut
+from app.jobs.schemas import DeletedJob, EstimateOut, JobInFull, JobOut, PlannedStepOut, ValidationOut
 from app.jobs.spec_checks import check_spec
 from app.jobs.spec_request import SPEC_REQUEST_BODY, SpecOfRequest
 from app.preconditions import ETAG_HEADER, ExpectedVersion, entity_tag
@@ -74,6 +78,7 @@ Priority = Annotated[
     openapi_extra={**SPEC_REQUEST_BODY, "parameters": [METADATA_PARAMETER]},
 )
 def submit_job(
+    principal: CurrentPrincipal,
     session: WriteSession,
     creation: CreationOfRequest,
     spec: SpecOfRequest,
@@ -84,7 +89,7 @@ def submit_job(
     """Submit a fusion job. The body is the spec, as JSON or YAML."""
     if dry_run:
         creation.check(session, spec)
-        return JSONResponse(_validation(spec).model_dump(mode="json"))
+        return JSONResponse(_validation(session, principal, spec).model_dump(mode="json"))
     labels = given.or_those_of(Labels())
     return answer_once(
         session,
@@ -99,7 +104,7 @@ def validate_job(
 ) -> ValidationOut:
     """Check a spec as a submission would, and show the steps it would have."""
     check_spec(session, spec, project_id=principal.project_id, allowed_roots=_allowed_roots(request))
-    return _validation(spec)
+    return _validation(session, principal, spec)
 
 
 @router.patch("/{job_id}", responses={**_CHANGE_PROBLEMS, **_SHOWN})
@@ -130,7 +135,12 @@ def remove_job(
         bool, Query(description="Delete what it stored, too, also of a job that is deleted already.")
     ] = False,
 ) -> DeletedJob:
-    """Take a finished job out of every list. A model that it made, and that is registered, stays usable."""
+    """Take a finished job out of every list. A model that it made, and that is registered, stays usable.
+
+    `purge` needs the scope `artifacts:write`, too.
+    """
+    if purge:
+        require(principal, Scope.ARTIFACTS_WRITE)
     freed_bytes = delete_job(
         engine, store, project_id=principal.project_id, job_id=job_id, purge=purge, expected=expected
     )
@@ -142,7 +152,8 @@ def _allowed_roots(request: Request) -> tuple[Path, ...]:
     return settings.allowed_roots
 
 
-def _validation(spec: FusionSpec) -> ValidationOut:
+def _validation(session: Session, principal: Principal, spec: FusionSpec) -> ValidationOut:
+    estimate = EstimateOut.of(estimate_job(session, spec, project_id=principal.project_id))
     return ValidationOut(
         spec=spec.model_dump(mode="json"),
         spec_digest=spec.digest(),
@@ -156,4 +167,6 @@ def _validation(spec: FusionSpec) -> ValidationOut:
             )
             for step in plan_steps(spec)
         ],
+        estimate=estimate,
+        warnings=estimate.warnings,
     )

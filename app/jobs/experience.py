@@ -102,8 +102,30 @@ def task_of(spec: Json, stage: str, subject: str | None, job_id: str | None, pre
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """The project's last jobs that succeeded: specs and steps by job, seconds spent by step id."""
+
+    specs: dict[str, Any]
+    steps: dict[str, list[Step]]
+    seconds: dict[str, float]
+
+    @property
+    def measured(self) -> list[Measured]:
+        return [
+            one
+            for job_id, spec in self.specs.items()
+            for one in measured_steps(spec, self.steps[job_id], self.seconds)
+        ]
+
+
 def earlier_measurements(session: Session, *, project_id: str) -> list[Measured]:
     """Finished steps of the project's last jobs that succeeded."""
+    return read_history(session, project_id=project_id).measured
+
+
+def read_history(session: Session, *, project_id: str) -> History:
+    """What the project's last jobs have gone through, the newest first."""
     query = (
         select(Job.id, Job.spec)
         .where(Job.project_id == project_id, Job.status == JobStatus.SUCCEEDED, Job.deleted_at.is_(None))
@@ -114,8 +136,7 @@ def earlier_measurements(session: Session, *, project_id: str) -> list[Measured]
     steps: dict[str, list[Step]] = defaultdict(list)
     for step in session.scalars(select(Step).where(Step.job_id.in_(specs))):
         steps[step.job_id].append(step)
-    seconds = seconds_of_steps(session, specs)
-    return [one for job_id, spec in specs.items() for one in measured_steps(spec, steps[job_id], seconds)]
+    return History(specs=specs, steps=steps, seconds=seconds_of_steps(session, specs))
 
 
 def measured_steps(spec: Json, steps: Sequence[Step], seconds: dict[str, float]) -> list[Measured]:

@@ -7,12 +7,13 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.db.models import Attempt, Job, Model, Step, StepNeed
 from app.errors import NotFound
+from app.jobs.estimates.actual import actual_figures, actual_hours_of_steps, kept_estimate
 from app.jobs.experience import earlier_measurements, measured_steps, seconds_of_steps
 from app.jobs.forecast import NOTHING_AHEAD, expected_of_steps, forecasts
 from app.jobs.labels import labels_of
 from app.jobs.lifecycle import FINISHED_JOBS
 from app.jobs.progress import job_progress, step_progress
-from app.jobs.schemas import AttemptOut, JobOut, StepOut
+from app.jobs.schemas import AttemptOut, EstimateOut, JobInFull, JobOut, StepOut
 
 
 def show_job(session: Session, job: Job) -> JobOut:
@@ -45,6 +46,16 @@ def show_jobs(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
             )
         )
     return shown
+
+
+def show_job_in_full(session: Session, job: Job) -> JobInFull:
+    """A job with its estimate, and what each figure of it came to."""
+    estimate = kept_estimate(session, job)
+    shown = None
+    if estimate is not None:
+        actual, hours = actual_figures(session, job), actual_hours_of_steps(session, job)
+        shown = EstimateOut.of(estimate, actual=actual, actual_hours=hours)
+    return JobInFull(**show_jobs(session, [job])[0].model_dump(), estimate=shown)
 
 
 def list_steps(session: Session, job: Job) -> list[StepOut]:

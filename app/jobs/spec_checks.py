@@ -29,7 +29,22 @@ def check_spec(session: Session, spec: FusionSpec, *, project_id: str, allowed_r
 def path_problems(spec: FusionSpec, allowed_roots: Sequence[Path]) -> list[FieldProblem]:
     """Local paths that may not be read, symbolic links resolved. Workers ask again before they read."""
     checked = (_path_problem(pointer, text, allowed_roots) for pointer, text in spec.local_paths())
-    return [problem for problem in checked if problem is not None]
+    return [problem for problem in checked if problem is not None] or _twins(spec)
+
+
+def _twins(spec: FusionSpec) -> list[FieldProblem]:
+    """Folders that are named twice, by different paths; equal references the spec itself refuses."""
+    found: dict[Path, str] = {}
+    problems = []
+    for name, pointer, ref in spec.model_refs():
+        if ref.path is not None:
+            first = found.setdefault(Path(ref.path).resolve(), name)
+            if first != name:
+                detail = f"{ref.path!r} is the same folder as that of {first!r}; name it once"
+                problems.append(
+                    FieldProblem(pointer=f"{pointer}/path", code="models_identical", detail=detail)
+                )
+    return problems
 
 
 def _path_problem(pointer: str, text: str, allowed_roots: Sequence[Path]) -> FieldProblem | None:
@@ -38,6 +53,10 @@ def _path_problem(pointer: str, text: str, allowed_roots: Sequence[Path]) -> Fie
         return not_allowed(text, pointer=pointer)
     if found.is_here and not found.real.exists():
         return FieldProblem(pointer=pointer, code="path_not_found", detail=f"there is nothing at {text!r}")
+    if found.is_here and pointer.startswith("/corpus/") and not found.real.is_file():
+        return FieldProblem(pointer=pointer, code="path_is_no_file", detail=f"{text!r} is no file")
+    if found.is_here and not pointer.startswith("/corpus/") and not found.real.is_dir():
+        return FieldProblem(pointer=pointer, code="path_is_no_folder", detail=f"{text!r} is no folder")
     return None
 
 

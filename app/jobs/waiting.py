@@ -9,10 +9,11 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db.models import Step
+from app.db.models import Project, Step
 from app.jobs.fair_share import CLAIM_ORDER, is_claimable
 from app.jobs.lifecycle import StepStatus
 from app.jobs.workers import workers_heard_of
+from app.quotas.usage import lets_start
 
 NUM_PLACES_COUNTED: Final = 1000
 _SILENT_SECONDS: Final = 120
@@ -24,6 +25,8 @@ class WaitingReason(StrEnum):
     """An attempt failed, and the next one waits out its back-off."""
     WAITING_FOR_WORKER = "waiting_for_worker"
     """No worker that takes its kind of step was heard of lately."""
+    QUOTA_EXCEEDED = "quota_exceeded"
+    """The project runs as many jobs as it may, or has used up its storage or GPU hours."""
     WAITING_FOR_TURN = "waiting_for_turn"
     """Workers are there, and busy, or other steps come first."""
 
@@ -46,6 +49,7 @@ class Queues:
         self._now = now
         self._places: dict[str, dict[str, int]] = {}
         self._served: set[str] | None = None
+        self._has_quotas: bool | None = None
 
     def waiting(self, steps: Iterable[Step]) -> Waiting | None:
         """How it stands with a job of which nothing runs; None where nothing of it waits for a worker."""
@@ -59,12 +63,31 @@ class Queues:
         if not ready:
             is_held = any(step.ready_at is None for step in queued)
             return Waiting(reason=None if is_held else WaitingReason.RETRYING, position=None)
-        is_served = any(step.resource in self._served_resources() for step in ready)
         places = [place for step in ready if (place := self._place(step)) is not None]
-        return Waiting(
-            reason=WaitingReason.WAITING_FOR_TURN if is_served else WaitingReason.WAITING_FOR_WORKER,
-            position=min(places, default=None),
+        return Waiting(reason=self._reason(ready), position=min(places, default=None))
+
+    def _reason(self, ready: list[Step]) -> WaitingReason:
+        if not self._quotas_let_start(ready):
+            return WaitingReason.QUOTA_EXCEEDED
+        is_served = any(step.resource in self._served_resources() for step in ready)
+        return WaitingReason.WAITING_FOR_TURN if is_served else WaitingReason.WAITING_FOR_WORKER
+
+    def _quotas_let_start(self, ready: list[Step]) -> bool:
+        if self._has_quotas is None:
+            limits = select(
+                Project.max_running_jobs, Project.max_stored_bytes, Project.max_gpu_hours_per_month
+            )
+            found = self._session.execute(limits.where(Project.id == self._project_id)).one()
+            self._has_quotas = any(limit is not None for limit in found)
+        if not self._has_quotas:
+            return True
+        query = (
+            select(Step.id)
+            .join(Project, Project.id == Step.project_id)
+            .where(Step.id.in_([step.id for step in ready]), lets_start())
+            .limit(1)
         )
+        return self._session.scalar(query) is not None
 
     def _place(self, step: Step) -> int | None:
         if step.resource not in self._places:

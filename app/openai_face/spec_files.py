@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import yaml
 from sqlalchemy.orm import Session
 
 from app.catalog import repository
@@ -11,6 +10,7 @@ from app.catalog.findings import SPEC_PURPOSES
 from app.db.base import is_id
 from app.openai_face.drafting import SpecFile, refusal
 from app.storage.store import ObjectStore, blob_key
+from fusion.plain_data import read_yaml
 
 
 def read_spec_file(
@@ -32,8 +32,8 @@ def read_spec_file(
     key = blob_key(project_id=project_id, sha256=file.sha256)
     text = b"".join(store.open_range(key, start=0, end=file.num_bytes))
     try:
-        data: Any = yaml.safe_load(text.decode())
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        data: Any = read_yaml(text.decode())
+    except ValueError as error:
         raise refusal("/training_file", "spec_unreadable", f"{file_id} is no spec: {error}") from error
     if not isinstance(data, dict):
         raise refusal("/training_file", "spec_unreadable", f"{file_id} is no spec: it is no mapping")

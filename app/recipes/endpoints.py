@@ -10,7 +10,7 @@ from app.accounts.dependencies import CurrentPrincipal
 from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.lists import ListOf, list_of
 from app.recipes.recipe import Recipe, all_recipes, find_recipe
-from fusion.spec_text import json_pointer
+from fusion.plain_data import json_pointer
 
 router = APIRouter(
     prefix="/v1/recipes", tags=["Recipes"], responses=problem_responses(Unauthorized, Forbidden)

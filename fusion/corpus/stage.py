@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.corpus.cutting import cut_documents
-from fusion.corpus.disk_estimate import DiskEstimate, estimate_disk, require_disk
+from fusion.corpus.disk_estimate import require_disk
 from fusion.corpus.documents import corpus_path, iter_documents
 from fusion.corpus.losses import LossCount, require_lossless
 from fusion.corpus.model_check import CheckedModel, check_models
@@ -21,6 +21,7 @@ from fusion.io.atomic import write_json
 from fusion.io.manifest import file_sha256, write_manifest
 from fusion.io.stage_inputs import StageInputs
 from fusion.io.windows import Split
+from fusion.job_sizes import DiskEstimate, estimate_disk
 from fusion.progress import Progress, StageReport
 from fusion.spec import FusionSpec
 

@@ -123,7 +123,7 @@ def test_a_spec_that_names_something_of_another_project_is_refused(
         {"target": {"model": {"model_id": theirs.ids["model_id"]}}},
     ]
     for change in named:
-        for path in ("/v1/jobs", "/v1/jobs/validate"):
+        for path in ("/v1/jobs", "/v1/jobs/validate", "/v1/jobs/estimate"):
             answer = client.post(path, json=spec | change)
 
             assert (answer.status_code, answer.json()["code"]) in {

@@ -82,7 +82,11 @@ def test_a_field_overrides_its_preset_and_leaves_the_rest() -> None:
         ({"corpus": {}}, "/corpus", "either files or dataset"),
         ({"target": {"model": {}}}, "/target/model", "exactly one of hub, path or model_id"),
         ({"target": {"model": {"hub": "a/b"}}}, "/target/model", "full commit hash"),
-        ({"target": {"model": {"hub": "a/b", "revision": "main"}}}, "/target/model/revision", "pattern"),
+        (
+            {"target": {"model": {"hub": "a/b", "revision": "main"}}},
+            "/target/model/revision",
+            "40 hexadecimal digits",
+        ),
         (
             {"target": {"model": {"path": "/x", "revision": REVISION}}},
             "/target/model",
@@ -169,6 +173,13 @@ def test_paths_are_relative_to_the_spec_file(tmp_path: Path) -> None:
         "/corpus/files/0/path": str(tmp_path.parent / "c.jsonl"),
     }
     assert absolute_paths(spec, base=Path("/elsewhere")) == spec
+
+
+def test_what_stands_for_the_name_of_a_secret_is_not_repeated() -> None:
+    error = invalid(target={"model": {"hub": "a/b", "revision": "0" * 40, "secret": "hf_value with space"}})
+
+    assert "/target/model/secret: expected the name" in error.message
+    assert "hf_value" not in error.message
 
 
 def test_a_missing_spec_file_is_told() -> None:

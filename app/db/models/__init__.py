@@ -9,6 +9,7 @@ from app.db.models.event import Event
 from app.db.models.file import File
 from app.db.models.idempotency_key import IdempotencyKey
 from app.db.models.job import Job
+from app.db.models.job_estimate import JobEstimate
 from app.db.models.job_label import JobLabel
 from app.db.models.log_chunk import LogChunk
 from app.db.models.metric_point import MetricPoint
@@ -34,6 +35,7 @@ __all__ = [
     "File",
     "IdempotencyKey",
     "Job",
+    "JobEstimate",
     "JobLabel",
     "LogChunk",
     "MetricPoint",

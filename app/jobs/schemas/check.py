@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from app.jobs.schemas.common import Shown
+from app.jobs.schemas.estimate import EstimateOut
 from fusion.plan import Resource, Stage
 
 
@@ -25,3 +26,6 @@ class ValidationOut(Shown):
     """The spec with every default and preset written out."""
     spec_digest: str
     steps: list[PlannedStepOut]
+    estimate: EstimateOut
+    warnings: list[str]
+    """Those of the estimate: what will stop the job although its spec is valid."""

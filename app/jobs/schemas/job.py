@@ -9,6 +9,7 @@ from app.jobs.labels import Labels
 from app.jobs.lifecycle import JobStatus
 from app.jobs.progress import JobProgress
 from app.jobs.schemas.common import ErrorOut, JobProgressOut, Shown, seconds
+from app.jobs.schemas.estimate import EstimateOut
 
 
 class JobOut(Shown):
@@ -84,6 +85,13 @@ class JobOut(Shown):
             started_at=seconds(job.started_at),
             finished_at=seconds(job.finished_at),
         )
+
+
+class JobInFull(JobOut):
+    """A fusion job, with what it was expected to take."""
+
+    estimate: EstimateOut | None
+    """Made at its submission, with what each figure came to; null for a job from before there were any."""
 
 
 class JobCounts(Shown):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.db.migrate import upgrade
-from tests.app.cli.conftest import JOB, Ran, Service
+from tests.app.cli.conftest import JOB, STEP, Ran, Service
 
 Fusion = Callable[..., Ran]
 
@@ -122,6 +122,46 @@ def test_show_shows_job_steps_and_error(talking: Fusion, service: Service) -> No
     for text in ("failed", "corpus_empty: no text", "add text", "train.fused"):
         assert text in ran.out
     assert set(talking("show", "job-1", "--json").json) == {"job", "steps", "models"}
+
+
+def test_show_tells_the_place_in_the_queue_and_the_time_that_is_left(
+    talking: Fusion, service: Service
+) -> None:
+    progress = {"stage": "train", "percent": 10.0, "eta_seconds": 4000, "estimated_finish_at": 1_700_004_000}
+    service.has_job(status="queued", status_reason="waiting_for_turn", queue_position=3, progress=progress)
+    service.gives_list(
+        "GET /v1/jobs/job-1/steps", {**STEP, "status": "queued", "progress": None, "expected_seconds": 90}
+    )
+
+    ran = talking("show", "job-1")
+
+    assert "status    queued (waiting for turn, place 3)" in ran.out
+    assert "left      1h06m" in ran.out
+    assert "finish    2023-11-14 23:20:00" in ran.out
+    assert "train.fused\tqueued\t1\t1m30s" in ran.out
+
+
+FIGURE = {"value": 2.5e9, "low": 1e9, "high": 4e9, "unit": "bytes", "basis": "modelled", "why": "because"}
+HOURS = {"value": 1.5, "low": 0.01, "high": 30.0, "unit": "hours", "basis": "default", "why": "assumed"}
+NOBODY_KNOWS = {"value": None, "low": None, "high": None, "unit": "tokens", "basis": "default", "why": "?"}
+
+
+def test_estimate_shows_ranges_and_what_they_rest_on(talking: Fusion, service: Service, spec: Path) -> None:
+    sizes = dict.fromkeys(("host_memory", "device_memory", "disk", "stored"), FIGURE)
+    found = {"tokens": NOBODY_KNOWS, "hours": HOURS, **sizes, "steps": {"align": HOURS}, "warnings": ["no"]}
+    service.gives("POST /v1/jobs/estimate", found)
+
+    ran = talking("estimate", str(spec))
+    with_steps = talking("estimate", str(spec), "--steps")
+    as_json = talking("estimate", str(spec), "--json")
+
+    assert "host memory\t2.5 GB\t1.0 GB\t4.0 GB\tmodelled\tbecause" in ran.out
+    assert "hours\t1h30m\t36s\t30h00m\tdefault\tassumed" in ran.out
+    assert "tokens\t?\t?\t?\tdefault\t?" in ran.out
+    assert "warning: no" in ran.out
+    assert "align" in with_steps.out
+    assert "align" not in ran.out
+    assert as_json.json == found
 
 
 @pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 5), ("cancelled", 6)])

@@ -1,5 +1,6 @@
 """Actions on jobs over HTTP, on both databases."""
 
+import json
 from typing import Any
 
 import pytest
@@ -87,15 +88,40 @@ def test_a_repeated_clone_with_one_key_is_one_job(client: TestClient) -> None:
     [
         ({"training": {"learning_rate": "fast"}}, "/training/learning_rate"),
         ({"target": {"model": {"hub": None, "revision": None, "path": "/etc"}}}, "/target/model/path"),
+        ({"training": {"learning_rat": 1.0}}, "/training/learning_rat"),
+        ({"api_version": None}, "/api_version"),
+        ({"sources": None}, "/sources"),
+        ({"training": 1}, "/training"),
+        ([], ""),
+        ({"a": {"b": [1] * 60_000}}, ""),
     ],
 )
-def test_a_clone_is_checked_like_a_submission(
-    client: TestClient, overrides: dict[str, Any], pointer: str
-) -> None:
+def test_a_clone_is_checked_like_a_submission(client: TestClient, overrides: Any, pointer: str) -> None:
     refused = client.post(f"/v1/jobs/{submit(client)}/clone", json=overrides)
 
-    assert refused.status_code == 422
+    assert (refused.status_code, refused.json()["code"]) in {(422, "spec_invalid"), (422, "path_not_allowed")}
     assert refused.json()["errors"][0]["pointer"] == pointer
+    assert refused.json()["hint"]
+
+
+def test_changes_are_a_merge_patch(client: TestClient) -> None:
+    """RFC 7396: null takes back, objects merge, lists do not."""
+    training = {"max_steps": 7, "learning_rate": 1e-3}
+    original = client.post("/v1/jobs", json=given.spec_data(training=training)).json()["id"]
+    source = {"name": "other", "model": {"hub": "org/other", "revision": given.REVISION}}
+    patch = {"training": {"max_steps": None, "num_epochs": 2}, "sources": [source]}
+
+    made = client.post(
+        f"/v1/jobs/{original}/clone",
+        content=json.dumps(patch),
+        headers={"content-type": "application/merge-patch+json"},
+    )
+
+    spec = made.json()["spec"]
+    assert made.status_code == 201
+    assert (spec["training"]["max_steps"], spec["training"]["num_epochs"]) == (None, 2)
+    assert spec["training"]["learning_rate"] == 1e-3
+    assert [one["name"] for one in spec["sources"]] == ["other"]
 
 
 def test_a_priority_is_given_and_changed(client: TestClient) -> None:

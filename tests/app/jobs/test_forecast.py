@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, update
 
 from app.db.base import db_time
-from app.db.models import Step, Worker
+from app.db.models import Project, Step, Worker
 from app.db.session import in_transaction, transaction
 from app.jobs import service
 from tests.app.jobs import builders as given
@@ -101,6 +101,22 @@ def test_waiting_jobs_have_a_place_and_a_reason(client: TestClient, engine: Engi
     assert without_workers["queue_position"] == 2
     assert [job["queue_position"] for job in jobs] == [None, 1, 2]
     assert [job["status_reason"] for job in jobs] == [None, "waiting_for_turn", "waiting_for_turn"]
+
+
+def test_a_project_that_runs_as_many_jobs_as_it_may_waits_for_its_own(
+    client: TestClient, engine: Engine
+) -> None:
+    first, second = submit(client), submit(client)
+    with transaction(engine) as session:
+        session.execute(update(Project).values(max_running_jobs=1))
+
+    before = shown(client, second)
+    given.claim(engine)
+    after = shown(client, second)
+
+    assert before["status_reason"] == "waiting_for_worker"
+    assert (after["status_reason"], after["queue_position"]) == ("quota_exceeded", 1)
+    assert shown(client, first)["status_reason"] is None
 
 
 def test_a_worker_that_fell_silent_is_none(client: TestClient, engine: Engine) -> None:

@@ -130,6 +130,22 @@ def test_a_purge_leaves_the_registered_model(
         assert session.scalar(select(func.count()).select_from(ArtifactFile)) == 0
 
 
+def test_a_purge_needs_the_scope_for_what_goes_with_it(
+    client: TestClient, engine: Engine, store: ObjectStore, tmp_path: Path
+) -> None:
+    job_id = run_job(client, engine, store, tmp_path)
+    made = client.post("/v1/api_keys", json={"name": "k", "scopes": ["jobs:read", "jobs:write"]}).json()
+    headers = {"Authorization": f"Bearer {made['secret']}"}
+    before = num_blobs(store)
+
+    refused = client.delete(f"/v1/jobs/{job_id}", params={"purge": True}, headers=headers)
+    deleted = client.delete(f"/v1/jobs/{job_id}", headers=headers)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+    assert "artifacts:write" in refused.json()["detail"]
+    assert (deleted.status_code, num_blobs(store)) == (200, before)
+
+
 def test_a_deleted_job_can_still_be_purged(
     client: TestClient, engine: Engine, store: ObjectStore, tmp_path: Path
 ) -> None:

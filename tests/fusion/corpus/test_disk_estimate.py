@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fusion.corpus.disk_estimate import DiskEstimate, estimate_disk, require_disk
+from fusion.corpus.disk_estimate import require_disk
 from fusion.errors import CapacityError
+from fusion.io.tensors import smallest_id_dtype
+from fusion.job_sizes import DiskEstimate, bytes_per_id, estimate_disk
 from fusion.spec_text import validate_spec
 
 NUM_PARAMETERS = 1000
@@ -40,6 +42,11 @@ def estimate(*, control: bool) -> DiskEstimate:
 @pytest.mark.parametrize(("control", "num_checkpoints"), [(False, 2 + 1), (True, 2 + 2 + 1)])
 def test_a_checkpoint_is_written_before_the_oldest_is_deleted(control: bool, num_checkpoints: int) -> None:
     assert estimate(control=control).checkpoints == num_checkpoints * FLOAT32_STATE_BYTES * NUM_PARAMETERS
+
+
+@pytest.mark.parametrize("vocabulary_size", [2, 1 << 16, (1 << 16) + 1, 152_000])
+def test_ids_are_counted_as_they_are_stored(vocabulary_size: int) -> None:
+    assert bytes_per_id(vocabulary_size) == smallest_id_dtype(vocabulary_size)().itemsize
 
 
 @pytest.fixture
