@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from app.cli import watching
-from app.cli.watching import LineView, LiveView
+from app.cli.watching import LineView, LiveView, headline
 from app.client import Event, Job, JobUpdate, MetricPoint, Step
 from tests.app.cli.conftest import EVENT, JOB, POINT, STEP
 
@@ -71,3 +71,13 @@ def test_text_from_the_service_is_not_taken_for_markup(monkeypatch: pytest.Monke
 
     assert isinstance(screen.file, io.StringIO)
     assert "[red]name[/]" in screen.file.getvalue()
+
+
+def test_a_job_that_waits_says_why_and_where_in_the_queue() -> None:
+    waiting = update_of(status="queued", status_reason="waiting_for_turn", queue_position=2).job
+    retrying = update_of(status="queued", status_reason="retrying", queue_position=None).job
+    ended = update_of(status="failed", status_reason="align failed").job
+
+    assert "queued  (waiting for turn, place 2)  40%" in headline(waiting)
+    assert "queued  (retrying)  40%" in headline(retrying)
+    assert headline(ended).endswith("failed")
