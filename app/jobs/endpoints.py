@@ -33,7 +33,7 @@ from app.jobs.creating import CreationOfRequest
 from app.jobs.estimates.estimate import estimate_job
 from app.jobs.labels import METADATA_PARAMETER, Labels, LabelsOfRequest
 from app.jobs.removal import delete_job
-from app.jobs.schemas import DeletedJob, EstimateOut, JobInFull, JobOut, PlannedStepOut, ValidationOut
+from app.jobs.schemas import DeletedJob, EstimateOut, JobOut, PlannedStepOut, ValidationOut
 from app.jobs.spec_checks import check_spec
 from app.jobs.spec_request import SPEC_REQUEST_BODY, SpecOfRequest
 from app.preconditions import ETAG_HEADER, ExpectedVersion, entity_tag
