@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from fusion.errors import SpecInvalid
 from fusion.plain_data import DataProblem, Unreadable, data_problems, json_pointer, read_yaml
@@ -123,7 +122,7 @@ def spec_problems(error: ValidationError) -> list[DataProblem]:
     return problems
 
 
-def _problem(item: ErrorDetails) -> DataProblem:
+def _problem(item: Any) -> DataProblem:
     location, message, code = item["loc"], item["msg"].removeprefix("Value error, "), item["type"]
     if code == "extra_forbidden":
         message = _unknown_field(location)
