@@ -40,6 +40,8 @@ def test_a_receiver_lengthens_a_pause_within_reason() -> None:
         ("٣", None),
         ("9" * 400, None),
         ("Sun, 99 Nov 2026 12:02:00 GMT", None),
+        ("Sun, 29 Nov 99999999999999999999 12:02:00 GMT", None),
+        ("Sun, 29 Nov 2026 12:02:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(text: str | None, seconds: float | None) -> None:
