@@ -92,20 +92,24 @@ class Follower:
                     sent_at = time.monotonic()
 
     async def _next(self, channel: Channel) -> bytes | None:
-        """What comes next, perhaps nothing that is wanted; None when the client has all there is."""
+        """What comes next, perhaps nothing that is wanted; None when the client has all there is.
+
+        Points before events: who comes back with an event's number is sent the points that were written after
+        it, and must have had those before it.
+        """
         news = b""
         at, is_new = self.at, False
+        to = max(channel.metric_seq, channel.mark.metric_seq, self.mark.metric_seq)
+        if self.wants_points and at.metric_seq < to:
+            frames = await self._metrics(channel)
+            # Points that were replaced since are found under later numbers.
+            at.metric_seq = frames[-1].to if frames else to
+            return b"".join(frame.data for frame in frames)
         if at.event_seq < max(channel.event_seq, self.mark.event_seq):
             events = await self._events(channel)
             if events:
                 is_new, at.event_seq = True, events[-1].seq
                 news += b"".join(frame.data for frame in events if self.types.wants(frame.type))
-        to = max(channel.metric_seq, self.mark.metric_seq)
-        if self.wants_points and at.metric_seq < to:
-            frames = await self._metrics(channel)
-            # Points that were replaced since are found under later numbers.
-            is_new, at.metric_seq = True, frames[-1].to if frames else to
-            news += b"".join(frame.data for frame in frames)
         if at.progress_number != channel.progress_number and channel.progress is not None:
             is_new, at.progress_number = True, channel.progress_number
             news += channel.progress if self.types.wants(JOB_PROGRESS) else b""
@@ -113,6 +117,8 @@ class Follower:
 
     async def _events(self, channel: Channel) -> list[EventFrame]:
         job_id, after = self.mark.job_id, self.at.event_seq
+        # What was written meanwhile can have points before it that nobody has heard of yet.
+        to = max(channel.event_seq, self.mark.event_seq)
         kept = channel.events_after(after)
         if kept or (kept is not None and after >= self.mark.event_seq):
             return kept
@@ -120,7 +126,7 @@ class Follower:
         def read() -> list[EventFrame]:
             with read_only(self.engine) as session:
                 found = read_events(session, {job_id: after})
-            return [event_frame(event) for event in found.get(job_id, [])]
+            return [event_frame(event) for event in found.get(job_id, []) if event.seq <= to]
 
         return await self.feed.read(read)
 

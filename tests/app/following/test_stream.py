@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from app.client.event_stream import read_events
 from app.db.session import in_transaction
+from app.following.reading import POINTS_AT_ONCE
 from app.jobs import service
 from app.settings import Settings
 from tests.app.following.streams import Service, numbered, quick_service
@@ -101,6 +102,27 @@ def test_curves_and_progress_come_along_and_nothing_of_a_curve_is_lost(
     assert found["job.metrics"]["points"][1]["values"] == {"loss": None}
     assert found["job.progress"]["progress"]["done"] == 1
     assert [event.data["next_since"] for event in later] == [3]
+
+
+def test_points_come_before_the_events_that_follow_them(quick: Service, engine: Engine) -> None:
+    """Who is cut off and comes back with that event's number is told later points only."""
+    job = given.submit(engine, quick.project_id)
+    step = given.claim(engine)
+    fence = {"step_id": step.step_id, "attempt": step.attempt}
+    seen = table(engine, job.id)[-1]
+    points = [(number, {"loss": 1.0}) for number in range(1, POINTS_AT_ONCE + 5)]
+    in_transaction(engine, service.record_metrics, **fence, points=points)
+    in_transaction(engine, service.record_note, **fence, message="trained", details={})
+
+    told: list[int] = []
+    with quick.stream(job.id, last_event_id=seen) as answer:
+        for event in read_events(answer.iter_lines()):
+            if event is not None and event.id is not None:
+                break
+            if event is not None and event.type == "job.metrics":
+                told += [point["step"] for point in event.data["points"]]
+
+    assert told == [number for number, _ in points]
 
 
 def test_only_wanted_types_come_and_the_end_always_does(quick: Service, engine: Engine) -> None:
