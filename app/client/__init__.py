@@ -16,31 +16,13 @@ from app.client.errors import (
 )
 from app.client.event_stream import ServerEvent
 from app.client.following import JobUpdate
-from app.client.resources import (
-    ApiKey,
-    Artifact,
-    Attempt,
-    AuditEvent,
-    Checkpoint,
-    Curve,
-    Curves,
-    Estimate,
-    Event,
-    Figure,
-    File,
-    Job,
-    JobError,
-    LogLine,
-    Me,
-    MetricPoint,
-    Model,
-    Progress,
-    Project,
-    Recipe,
-    Step,
-    WebhookDelivery,
-    WebhookEndpoint,
-)
+from app.client.resources.administration import ApiKey, AuditEvent, Me, Project
+from app.client.resources.files import File
+from app.client.resources.following import Curve, Curves, Event, LogLine, MetricPoint
+from app.client.resources.jobs import Attempt, Estimate, Figure, Job, JobError, Progress, Step
+from app.client.resources.recipes import Recipe
+from app.client.resources.results import Artifact, Checkpoint, Model
+from app.client.resources.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ApiError",

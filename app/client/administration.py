@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.client.calls import PAGE_SIZE, Calls
-from app.client.resources import ApiKey, AuditEvent, Me, Project, Secret, Usage
+from app.client.resources.administration import ApiKey, AuditEvent, Me, Project, Secret, Usage
 
 
 class Administration(Calls):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from app.client.resources import Resource
+from app.client.resources.resource import Resource
 from app.client.transport import Transport
 
 PAGE_SIZE = 100

@@ -12,7 +12,7 @@ from app.client.calls import PAGE_SIZE
 from app.client.files import Files
 from app.client.following import Following
 from app.client.recipes import Recipes
-from app.client.resources import Attempt, Estimate, Job
+from app.client.resources.jobs import Attempt, Estimate, Job
 from app.client.results import Results
 from app.client.transport import Transport
 from app.client.webhooks import Webhooks

@@ -12,7 +12,7 @@ import httpx2
 from app.client.errors import DownloadError
 from app.client.fetching import LINK_SECONDS, Counter, OnProgress, RemoteFile, fetch_files
 from app.client.ranges import RANGE_BYTES
-from app.client.resources import Artifact, ArtifactFile
+from app.client.resources.results import Artifact, ArtifactFile
 from app.client.transport import Transport
 
 MIN_LINKED_BYTES = 8 << 20

@@ -9,7 +9,7 @@ import httpx2
 from app.client.calls import Calls
 from app.client.download import OnProgress, download_bytes
 from app.client.errors import ClientError
-from app.client.resources import File
+from app.client.resources.files import File
 from app.client.uploading import upload_in_parts
 
 WHOLE_FILE_BYTES = 32 << 20

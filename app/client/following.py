@@ -9,7 +9,8 @@ from app.client.calls import Calls
 from app.client.errors import StreamRefusedError, UnreachableError
 from app.client.event_stream import ServerEvent
 from app.client.reconnecting import follow_events
-from app.client.resources import Curves, Event, Job, LogLine, MetricPoint, Step
+from app.client.resources.following import Curves, Event, LogLine, MetricPoint
+from app.client.resources.jobs import Job, Step
 
 JOB_END = "job.end"
 _CHANGING = ("job_", "step_", JOB_END)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.client.calls import Calls
-from app.client.resources import Recipe
+from app.client.resources.recipes import Recipe
 
 
 class Recipes(Calls):

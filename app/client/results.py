@@ -5,7 +5,8 @@ from pathlib import Path
 from app.client.calls import PAGE_SIZE, Calls
 from app.client.download import OnProgress, download_artifact
 from app.client.errors import NotFoundError
-from app.client.resources import Artifact, Checkpoint, Job, Model
+from app.client.resources.jobs import Job
+from app.client.resources.results import Artifact, Checkpoint, Model
 
 
 class Results(Calls):

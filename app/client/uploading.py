@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.client.errors import ConflictError
-from app.client.resources import File
+from app.client.resources.files import File
 from app.client.transport import Transport
 
 PART_BYTES = 16 << 20

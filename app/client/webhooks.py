@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.client.calls import PAGE_SIZE, Calls
-from app.client.resources import WebhookDelivery, WebhookEndpoint
+from app.client.resources.webhooks import WebhookDelivery, WebhookEndpoint
 
 _PATH = "/v1/webhook_endpoints"
 

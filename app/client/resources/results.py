@@ -1,0 +1,47 @@
+"""What jobs leave behind: models, checkpoints and artifacts."""
+
+from app.client.resources.resource import Resource
+
+
+class Model(Resource):
+    """`kind`: registered, fused or promoted; None from an earlier service."""
+
+    id: str
+    name: str
+    kind: str | None = None
+    created: int | None = None
+    job_id: str | None = None
+    artifact_id: str | None = None
+    checkpoint_id: str | None = None
+    hub_id: str | None = None
+
+
+class Checkpoint(Resource):
+    """A training after `step` of its optimiser steps, as it is stored."""
+
+    id: str
+    job_id: str
+    step_name: str
+    step: int
+    metrics: dict[str, float | None]
+    num_bytes: int
+    is_best: bool
+    is_last: bool
+    is_promotable: bool
+    model_id: str | None = None
+    created_at: int
+
+
+class ArtifactFile(Resource):
+    path: str
+    size: int
+    sha256: str
+
+
+class Artifact(Resource):
+    id: str
+    kind: str
+    role: str | None = None
+    digest: str | None = None
+    num_bytes: int = 0
+    files: list[ArtifactFile] = []
