@@ -16,12 +16,11 @@ from app.errors import (
     ContentTooLarge,
     Forbidden,
     NotFound,
-    Problem,
     Unauthorized,
     Unprocessable,
-    problem_of,
     problem_responses,
 )
+from app.problems import Problem, problem_of
 from fusion.spec import FusionSpec
 
 SECURITY_SCHEME: Final = "api_key"
@@ -93,7 +92,7 @@ def _finish(operation: dict[str, Any], *, method: str, path: str) -> None:
         operation["security"] = [{SECURITY_SCHEME: []}]
         operation[SCOPE_FIELD] = needed_scope(method, path)
     if _FRAMEWORKS in str(operation["responses"].get("422")):
-        # FastAPI adds its own, in a shape that `app.errors` does not send.
+        # FastAPI adds its own, in a shape that `app.problems` does not send.
         del operation["responses"]["422"]
     for parameter in operation.get("parameters", ()):
         parameter["schema"] = _without_null(parameter["schema"])

@@ -1,55 +1,23 @@
-"""The errors of the API, as one small tree, and how each becomes `application/problem+json`.
+"""The errors of the API, as one small tree; `app.problems` says how each is told to the caller.
 
-    ApiError
-    ├── BadRequest 400          ├── Conflict 409
-    ├── Unauthorized 401        ├── ContentTooLarge 413
-    ├── Forbidden 403           ├── UnsupportedMediaType 415
-    ├── NotFound 404            ├── RangeNotSatisfiable 416
-    ├── MethodNotAllowed 405    ├── Unprocessable 422
-    ├── PreconditionFailed 412  ├── TooManyRequests 429, of which QuotaExceeded is one
-    └── InternalServerError 500 └── Unavailable 503
-
-A problem has the members of RFC 9457, a `hint` that names the way out, and an `error` object as OpenAI's
-API has it, which its clients unwrap. It never holds a traceback.
+ApiError
+├── BadRequest 400          ├── Conflict 409
+├── Unauthorized 401        ├── ContentTooLarge 413
+├── Forbidden 403           ├── UnsupportedMediaType 415
+├── NotFound 404            ├── RangeNotSatisfiable 416
+├── MethodNotAllowed 405    ├── Unprocessable 422
+├── PreconditionFailed 412  ├── TooManyRequests 429, of which QuotaExceeded is one
+└── InternalServerError 500 └── Unavailable 503
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
-from sqlalchemy.exc import InternalError as DatabaseInternalError
-from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from pydantic import BaseModel
 
-from app.allowed_methods import allowed_methods
 from app.hints import HINT_OF_CODE
-from app.logs import current_request_id, get_logger
-from fusion.errors import FusionError
-from fusion.plain_data import json_pointer
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-
-_STATEMENT_ENDED = "57014"
-_ENDED_IDLE = "25P03"
-"""PostgreSQL's codes for what took longer than it may."""
-MAX_ERRORS_TOLD = 100
-MAX_DETAIL_LENGTH = 4000
-"""A request with ten thousand wrong fields is not answered with a megabyte."""
-
-log = get_logger(__name__)
-
-OpenAiErrorType = Literal[
-    "invalid_request_error",
-    "authentication_error",
-    "permission_error",
-    "not_found_error",
-    "rate_limit_error",
-    "server_error",
-]
 
 
 class FieldProblem(BaseModel):
@@ -59,35 +27,6 @@ class FieldProblem(BaseModel):
     """JSON pointer (RFC 6901) into the body, or `header:`, `query:` or `path:` and a name."""
     code: str
     detail: str
-
-
-class OpenAiError(BaseModel):
-    """The same problem in the shape that OpenAI's clients unwrap."""
-
-    message: str
-    type: OpenAiErrorType
-    code: str
-    param: str | None = None
-
-
-class Problem(BaseModel):
-    """A refused or failed request (RFC 9457)."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str
-    """For programs; stable."""
-    hint: str | None = None
-    """The way out, where one is known; null where none is."""
-    request_id: str | None
-    """Quote it to the operator: the service's logs carry it."""
-    errors: list[FieldProblem] = Field(default_factory=list)
-    error: OpenAiError
 
 
 class ApiError(Exception):
@@ -226,14 +165,6 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     InternalServerError,
     Unavailable,
 )
-_CLASS_OF_STATUS = {error.status: error for error in API_ERRORS}
-
-_OPENAI_TYPES: dict[int, OpenAiErrorType] = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-}
 
 
 def problem_responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]]:
@@ -245,136 +176,3 @@ def problem_responses(*errors: type[ApiError]) -> dict[int | str, dict[str, Any]
         }
         for error in errors
     }
-
-
-def problem_code_of(scope: Scope) -> str | None:
-    """Code of the problem that a request was answered with; None where nobody foresaw one."""
-    code: str | None = scope.get("state", {}).get("problem_code")
-    return code
-
-
-def problem_response(error: ApiError, *, instance: str) -> JSONResponse:
-    """The answer to a request that ended in `error`."""
-    problem = problem_of(error, instance=instance, request_id=current_request_id.get())
-    return JSONResponse(
-        problem.model_dump(mode="json"),
-        status_code=error.status,
-        headers=error.headers,
-        media_type=PROBLEM_MEDIA_TYPE,
-    )
-
-
-def problem_of(error: ApiError, *, instance: str, request_id: str | None) -> Problem:
-    """What a request that ended in `error` is told."""
-    detail = error.detail
-    if len(detail) > MAX_DETAIL_LENGTH:
-        detail = f"{detail[:MAX_DETAIL_LENGTH]}..."
-    return Problem(
-        type=f"urn:fusion:problem:{error.code}",
-        title=error.title,
-        status=error.status,
-        detail=detail,
-        instance=instance,
-        code=error.code,
-        hint=error.hint,
-        request_id=request_id,
-        errors=error.errors[:MAX_ERRORS_TOLD],
-        error=OpenAiError(
-            message=detail,
-            type=_openai_type(error.status),
-            code=error.code,
-            param=error.errors[0].pointer if error.errors else None,
-        ),
-    )
-
-
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of a request with a problem."""
-    app.add_exception_handler(ApiError, _answer_api_error)
-    app.add_exception_handler(FusionError, _answer_fusion_error)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(OperationalError, _answer_database_outage)
-    app.add_exception_handler(DatabaseInternalError, _answer_database_outage)
-    app.add_exception_handler(DataError, _answer_unstorable)
-
-
-def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)
-    return _answer(request, error)
-
-
-def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, FusionError)
-    if error.category != "user":
-        raise error
-    fields = (
-        []
-        if error.pointer is None
-        else [FieldProblem(pointer=error.pointer, code=error.code, detail=error.message)]
-    )
-    refusal = Unprocessable(error.message, code=error.code, hint=error.hint, errors=fields)
-    return _answer(request, refusal)
-
-
-def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    items = error.errors()
-    if any(item["type"] == "json_invalid" for item in items):
-        reason = items[0].get("ctx", {}).get("error", "not JSON")
-        return _answer(request, BadRequest(f"the body is not valid JSON: {reason}", code="json_invalid"))
-    fields = [
-        FieldProblem(pointer=_request_pointer(item["loc"]), code=item["type"], detail=item["msg"])
-        for item in items
-    ]
-    detail = "; ".join(f"{field.pointer}: {field.detail}" for field in fields)
-    return _answer(request, Unprocessable(detail, errors=fields))
-
-
-def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    error_class = _CLASS_OF_STATUS.get(error.status_code)
-    if error_class is None:
-        error_class = InternalServerError if error.status_code >= 500 else BadRequest
-    headers = dict(error.headers or {})
-    if error_class is MethodNotAllowed:
-        headers["Allow"] = ", ".join(allowed_methods(request))
-    return _answer(request, error_class(str(error.detail), headers=headers))
-
-
-def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, DBAPIError)
-    state = getattr(error.orig, "sqlstate", None)
-    if isinstance(error, DatabaseInternalError) and state != _ENDED_IDLE:
-        raise error
-    log.error("database_unreachable", error=str(error))
-    if state in (_STATEMENT_ENDED, _ENDED_IDLE):
-        slow = "the database took too long for this request, which was ended"
-        return _answer(request, Unavailable(slow, code="database_too_slow"))
-    outage = Unavailable("the database does not answer; try again", code="database_unavailable")
-    return _answer(request, outage)
-
-
-def _answer_unstorable(request: Request, error: Exception) -> JSONResponse:
-    """PostgreSQL's text holds no NUL, and its numbers end somewhere."""
-    log.info("value_unstorable", error=str(error))
-    refusal = Unprocessable("a value holds what no text of ours can, such as NUL", code="text_not_allowed")
-    return _answer(request, refusal)
-
-
-def _answer(request: Request, error: ApiError) -> JSONResponse:
-    request.state.problem_code = error.code
-    return problem_response(error, instance=request.url.path)
-
-
-def _request_pointer(location: Sequence[int | str]) -> str:
-    origin, *path = location
-    if origin == "body":
-        return json_pointer(path)
-    return f"{origin}:{'.'.join(str(part) for part in path)}"
-
-
-def _openai_type(status: int) -> OpenAiErrorType:
-    if status >= 500:
-        return "server_error"
-    return _OPENAI_TYPES.get(status, "invalid_request_error")

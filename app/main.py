@@ -23,13 +23,8 @@ from app.catalog import file_endpoints, model_endpoints, upload_endpoints
 from app.checkpoints import endpoints as checkpoint_endpoints
 from app.db.row_security import with_time_limits
 from app.db.session import create_engine
-from app.errors import (
-    InternalServerError,
-    TooManyRequests,
-    Unavailable,
-    install_error_handlers,
-    problem_responses,
-)
+from app.error_handlers import install_error_handlers
+from app.errors import InternalServerError, TooManyRequests, Unavailable, problem_responses
 from app.following import curve_endpoints, event_endpoints, log_endpoints, stream_endpoints
 from app.following import job_endpoints as followed_job_endpoints
 from app.following.feed import Feed

@@ -9,8 +9,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import PROBLEM_MEDIA_TYPE, ContentTooLarge, InternalServerError, problem_response
+from app.errors import PROBLEM_MEDIA_TYPE, ContentTooLarge, InternalServerError
 from app.logs import current_request_id, get_logger
+from app.problems import problem_response
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _ACCEPTED: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")

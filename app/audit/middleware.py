@@ -6,8 +6,8 @@ from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.audit.recording import AuditNote, outcome_of
-from app.errors import problem_code_of
 from app.logs import get_logger
+from app.problems import problem_code_of
 
 log = get_logger(__name__)
 

@@ -9,19 +9,12 @@ from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from app.errors import (
-    API_ERRORS,
-    ApiError,
-    Conflict,
-    FieldProblem,
-    Unauthorized,
-    Unprocessable,
-    install_error_handlers,
-    json_pointer,
-)
+from app.error_handlers import install_error_handlers
+from app.errors import API_ERRORS, ApiError, Conflict, FieldProblem, Unauthorized, Unprocessable
 from app.hints import HINT_OF_CODE
 from app.request_context import RequestContextMiddleware
 from fusion.errors import CapacityError, CorpusInvalid
+from fusion.plain_data import json_pointer
 
 
 class Body(BaseModel):

@@ -1,0 +1,120 @@
+"""Which problem each error of a request is answered with."""
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import InternalError as DatabaseInternalError
+from starlette.exceptions import HTTPException
+
+from app.allowed_methods import allowed_methods
+from app.errors import (
+    API_ERRORS,
+    ApiError,
+    BadRequest,
+    FieldProblem,
+    InternalServerError,
+    MethodNotAllowed,
+    Unavailable,
+    Unprocessable,
+)
+from app.logs import get_logger
+from app.problems import problem_response
+from fusion.errors import FusionError
+from fusion.plain_data import json_pointer
+
+_STATEMENT_ENDED = "57014"
+_ENDED_IDLE = "25P03"
+"""PostgreSQL's codes for what took longer than it may."""
+
+_CLASS_OF_STATUS = {error.status: error for error in API_ERRORS}
+
+log = get_logger(__name__)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of a request with a problem."""
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(FusionError, _answer_fusion_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(OperationalError, _answer_database_outage)
+    app.add_exception_handler(DatabaseInternalError, _answer_database_outage)
+    app.add_exception_handler(DataError, _answer_unstorable)
+
+
+def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return _answer(request, error)
+
+
+def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, FusionError)
+    if error.category != "user":
+        raise error
+    fields = (
+        []
+        if error.pointer is None
+        else [FieldProblem(pointer=error.pointer, code=error.code, detail=error.message)]
+    )
+    refusal = Unprocessable(error.message, code=error.code, hint=error.hint, errors=fields)
+    return _answer(request, refusal)
+
+
+def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    items = error.errors()
+    if any(item["type"] == "json_invalid" for item in items):
+        reason = items[0].get("ctx", {}).get("error", "not JSON")
+        return _answer(request, BadRequest(f"the body is not valid JSON: {reason}", code="json_invalid"))
+    fields = [
+        FieldProblem(pointer=_request_pointer(item["loc"]), code=item["type"], detail=item["msg"])
+        for item in items
+    ]
+    detail = "; ".join(f"{field.pointer}: {field.detail}" for field in fields)
+    return _answer(request, Unprocessable(detail, errors=fields))
+
+
+def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    error_class = _CLASS_OF_STATUS.get(error.status_code)
+    if error_class is None:
+        error_class = InternalServerError if error.status_code >= 500 else BadRequest
+    headers = dict(error.headers or {})
+    if error_class is MethodNotAllowed:
+        headers["Allow"] = ", ".join(allowed_methods(request))
+    return _answer(request, error_class(str(error.detail), headers=headers))
+
+
+def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DBAPIError)
+    state = getattr(error.orig, "sqlstate", None)
+    if isinstance(error, DatabaseInternalError) and state != _ENDED_IDLE:
+        raise error
+    log.error("database_unreachable", error=str(error))
+    if state in (_STATEMENT_ENDED, _ENDED_IDLE):
+        slow = "the database took too long for this request, which was ended"
+        return _answer(request, Unavailable(slow, code="database_too_slow"))
+    outage = Unavailable("the database does not answer; try again", code="database_unavailable")
+    return _answer(request, outage)
+
+
+def _answer_unstorable(request: Request, error: Exception) -> JSONResponse:
+    """PostgreSQL's text holds no NUL, and its numbers end somewhere."""
+    log.info("value_unstorable", error=str(error))
+    refusal = Unprocessable("a value holds what no text of ours can, such as NUL", code="text_not_allowed")
+    return _answer(request, refusal)
+
+
+def _answer(request: Request, error: ApiError) -> JSONResponse:
+    request.state.problem_code = error.code
+    return problem_response(error, instance=request.url.path)
+
+
+def _request_pointer(location: Sequence[int | str]) -> str:
+    origin, *path = location
+    if origin == "body":
+        return json_pointer(path)
+    return f"{origin}:{'.'.join(str(part) for part in path)}"
