@@ -27,7 +27,7 @@ from app.webhooks.wire import Reply, Undelivered, Wire
 from fusion.errors import FusionError
 from fusion.failpoints import failpoint
 
-_MAX_AT_ONCE: Final = 8
+_MAX_AT_ONCE: Final = 16
 _LOOK_SECONDS: Final = 0.1
 _USER_AGENT: Final = f"fusion-webhooks/{version('fusion-service')}"
 

@@ -21,7 +21,8 @@ from app.webhooks.types import DeliveryStatus, DisabledReason, WebhookType
 LEASE_SECONDS: Final = 60.0
 """Longer than a try takes, the resolution of a name included."""
 MAX_AT_ONCE_PER_ENDPOINT: Final = 2
-"""So that a receiver which hangs holds up nobody else's webhooks."""
+MAX_AT_ONCE_PER_PROJECT: Final = 4
+"""So that receivers which hang, also several of a project, hold up nobody else's webhooks."""
 _TRIES_TOLD: Final = 50
 
 
@@ -113,18 +114,12 @@ def record(
 
 def _due() -> Select[Any]:
     """Ids of the deliveries that may be sent now: those of an enabled endpoint, the oldest of each job."""
-    earlier, other = aliased(WebhookDelivery), aliased(WebhookDelivery)
+    earlier = aliased(WebhookDelivery)
     is_blocked = exists().where(
         earlier.job_id == WebhookDelivery.job_id,
         earlier.endpoint_id == WebhookDelivery.endpoint_id,
         earlier.seq < WebhookDelivery.seq,
         earlier.status == DeliveryStatus.PENDING,
-    )
-    busy = (
-        select(other.endpoint_id)
-        .where(other.leased_until > db_time())
-        .group_by(other.endpoint_id)
-        .having(func.count() >= MAX_AT_ONCE_PER_ENDPOINT)
     )
     return (
         select(WebhookDelivery.id)
@@ -136,9 +131,17 @@ def _due() -> Select[Any]:
             WebhookEndpoint.enabled.is_(True),
             WebhookEndpoint.deleted_at.is_(None),
             ~is_blocked,
-            WebhookDelivery.endpoint_id.not_in(busy),
+            WebhookDelivery.endpoint_id.not_in(_busy("endpoint_id", MAX_AT_ONCE_PER_ENDPOINT)),
+            WebhookDelivery.project_id.not_in(_busy("project_id", MAX_AT_ONCE_PER_PROJECT)),
         )
     )
+
+
+def _busy(column: str, limit: int) -> Select[Any]:
+    """Whose deliveries are being sent, as many at once as may."""
+    other = aliased(WebhookDelivery)
+    whose = getattr(other, column)
+    return select(whose).where(other.leased_until > db_time()).group_by(whose).having(func.count() >= limit)
 
 
 def _claimed(session: Session, delivery_id: str) -> Claimed:
