@@ -9,11 +9,11 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db.models import Project, Step
+from app.db.models import Step
 from app.jobs.fair_share import CLAIM_ORDER, is_claimable
 from app.jobs.lifecycle import StepStatus
 from app.jobs.workers import workers_heard_of
-from app.quotas.usage import lets_start
+from app.quotas.usage import startable
 
 NUM_PLACES_COUNTED: Final = 1000
 _SILENT_SECONDS: Final = 120
@@ -49,7 +49,7 @@ class Queues:
         self._now = now
         self._places: dict[str, dict[str, int]] = {}
         self._served: set[str] | None = None
-        self._has_quotas: bool | None = None
+        self._startable: dict[str, bool] | None = None
 
     def waiting(self, steps: Iterable[Step]) -> Waiting | None:
         """How it stands with a job of which nothing runs; None where nothing of it waits for a worker."""
@@ -73,21 +73,11 @@ class Queues:
         return WaitingReason.WAITING_FOR_TURN if is_served else WaitingReason.WAITING_FOR_WORKER
 
     def _quotas_let_start(self, ready: list[Step]) -> bool:
-        if self._has_quotas is None:
-            limits = select(
-                Project.max_running_jobs, Project.max_stored_bytes, Project.max_gpu_hours_per_month
-            )
-            found = self._session.execute(limits.where(Project.id == self._project_id)).one()
-            self._has_quotas = any(limit is not None for limit in found)
-        if not self._has_quotas:
-            return True
-        query = (
-            select(Step.id)
-            .join(Project, Project.id == Step.project_id)
-            .where(Step.id.in_([step.id for step in ready]), lets_start())
-            .limit(1)
-        )
-        return self._session.scalar(query) is not None
+        if self._startable is None:
+            # Once for all jobs: it adds up what the project stores and computed.
+            found = self._session.execute(startable(), {"project_id": self._project_id}).one()
+            self._startable = {"cpu": found.any_step, "gpu": found.gpu_step}
+        return any(self._startable[step.resource] for step in ready)
 
     def _place(self, step: Step) -> int | None:
         if step.resource not in self._places:

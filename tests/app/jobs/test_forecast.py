@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, event, update
 
 from app.db.base import db_time
 from app.db.models import Project, Step, Worker
@@ -117,6 +117,28 @@ def test_a_project_that_runs_as_many_jobs_as_it_may_waits_for_its_own(
     assert before["status_reason"] == "waiting_for_worker"
     assert (after["status_reason"], after["queue_position"]) == ("quota_exceeded", 1)
     assert shown(client, first)["status_reason"] is None
+
+
+def test_what_a_project_uses_is_added_up_once_for_all_of_its_jobs(
+    client: TestClient, engine: Engine
+) -> None:
+    api: Any = client.app
+    asked = api.state.engine
+    for _ in range(3):
+        submit(client)
+    with transaction(engine) as session:
+        session.execute(update(Project).values(max_running_jobs=1, max_stored_bytes=10**12))
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        statements.append(statement)
+
+    event.listen(asked, "before_cursor_execute", note)
+    listed = client.get("/v1/jobs").json()["data"]
+    event.remove(asked, "before_cursor_execute", note)
+
+    assert len(listed) == 3
+    assert sum("max_stored_bytes IS NULL" in statement for statement in statements) == 1
 
 
 def test_a_worker_that_fell_silent_is_none(client: TestClient, engine: Engine) -> None:
