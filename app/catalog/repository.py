@@ -53,8 +53,7 @@ def find_model(session: Session, *, project_id: str, model_id: str) -> Model | N
 
 def find_model_of_job(session: Session, *, job_id: str) -> Model | None:
     """The result of a job; what its checkpoints were promoted to is none."""
-    query = select(Model).where(Model.job_id == job_id, Model.checkpoint_id.is_(None))
-    return session.scalars(query).one_or_none()
+    return session.scalars(select(Model).where(Model.job_id == job_id)).one_or_none()
 
 
 def kind_of(model: Model) -> ModelKind:
@@ -70,7 +69,7 @@ def select_models(
     """Statement for the models of a project, narrowed by what is given."""
     statement = select(Model).where(Model.project_id == project_id)
     if job_id is not None:
-        statement = statement.where(Model.job_id == job_id)
+        statement = statement.where(or_(Model.job_id == job_id, Model.checkpoint_job_id == job_id))
     if name is not None:
         statement = statement.where(Model.name == name)
     return statement if kind is None else statement.where(_KINDS[kind])

@@ -174,7 +174,7 @@ class ModelObject(BaseModel):
             owned_by=model.project_id,
             name=model.name,
             kind=kind_of(model),
-            job_id=model.job_id,
+            job_id=model.made_by_job_id,
             artifact_id=model.artifact_id,
             checkpoint_id=model.checkpoint_id,
             hub_id=None if model.artifact_id is None else f"{model.project_id}/{model.id}",

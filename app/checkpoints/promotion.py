@@ -193,9 +193,9 @@ def _record(session: Session, plan: _Plan, stored: StoredFolder, *, principal: P
     model = Model(
         project_id=principal.project_id,
         name=plan.name,
-        job_id=plan.job.id,
         artifact_id=artifact.id,
         checkpoint_id=checkpoint.id,
+        checkpoint_job_id=plan.job.id,
         created_by=principal.key_id,
     )
     session.add(model)

@@ -28,8 +28,7 @@ def show_jobs(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
     steps: dict[str, list[Step]] = {job_id: [] for job_id in ids}
     for step in session.scalars(select(Step).where(Step.job_id.in_(ids)).order_by(Step.position)):
         steps[step.job_id].append(step)
-    results = select(Model).where(Model.job_id.in_(ids), Model.checkpoint_id.is_(None))
-    models = {model.job_id: model for model in session.scalars(results)}
+    models = {model.job_id: model for model in session.scalars(select(Model).where(Model.job_id.in_(ids)))}
     labels = labels_of(session, ids)
     ahead = forecasts(session, jobs, steps)
     shown = []

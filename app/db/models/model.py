@@ -20,12 +20,19 @@ class Model(OfProject, Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("model"))
     name: Mapped[str] = mapped_column(String(200))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
-    """The job that made it; None for a registered checkpoint."""
+    """The job that published it, which made no other such model; None for every other model."""
     artifact_id: Mapped[str | None] = mapped_column(ForeignKey("artifacts.id"))
     """The stored checkpoint; None where `origin` says where the checkpoint is."""
     checkpoint_id: Mapped[str | None] = mapped_column(String(40))
     """The checkpoint that was promoted to it, which may be gone; None for what a job published."""
+    checkpoint_job_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    """The job of that checkpoint. Not in `job_id`, by which earlier releases find the one model of a job."""
     origin: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """Hub repository and revision, or local path, of a registered checkpoint."""
     created_by: Mapped[str | None] = mapped_column(String(40))
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
+
+    @property
+    def made_by_job_id(self) -> str | None:
+        """The job that published it, or trained the checkpoint; None for a registered one."""
+        return self.job_id or self.checkpoint_job_id

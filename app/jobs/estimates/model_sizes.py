@@ -58,12 +58,12 @@ def _size_of_registered(session: Session, model_id: str, past: list[PastJob]) ->
     query = (
         select(Step.figures)
         .join(Job, Job.id == Step.job_id)
-        .where(Step.job_id == model.job_id, Step.stage == "publish")
+        .where(Step.job_id == model.made_by_job_id, Step.stage == "publish")
     )
     figures = session.scalars(query).first() or {}
     if "num_parameters" not in figures:
         return ModelSize(num_parameters=Figure.unknown(f"the size of {model_id} was not written down"))
-    why = f"{model.job_id} counted the parameters of {model_id}"
+    why = f"{model.made_by_job_id} counted the parameters of {model_id}"
     return ModelSize(num_parameters=Figure.exactly(figures["num_parameters"], why=why))
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, text, update
 from transformers import AutoModelForCausalLM
 
 from app.artifacts.garbage import drop_finished_parts, drop_purged_artifacts, sweep_blobs
 from app.db.base import db_time
 from app.db.models import Job, Step
-from app.db.session import transaction
+from app.db.session import read_only, transaction
 from app.storage.store import ObjectStore, blob_key
 from tests.fusion.training.runs import TrainingCase
 from tests.support.stored_checkpoints import publish_checkpoint, store_checkpoint, training_step
@@ -119,6 +119,22 @@ def test_a_promoted_model_is_not_the_result_of_its_job(training: Training) -> No
 
     assert (job["model_id"], job["artifact_id"]) == (None, None)
     assert [event["type"] for event in events] == ["checkpoint_promoted"]
+
+
+def test_an_earlier_release_does_not_take_a_promoted_model_for_the_one_that_it_publishes(
+    training: Training,
+) -> None:
+    job_id = training.step.job_id
+    made = {training.promote(training.checkpoint(number)).json()["id"] for number in (2, 4)}
+
+    with read_only(training.engine) as session:
+        # Word for word what its worker asks before it registers what it published.
+        found = session.execute(text("SELECT id FROM models WHERE job_id = :job"), {"job": job_id}).all()
+    listed = training.client.get("/v1/models", params={"job_id": job_id}).json()["data"]
+
+    assert found == []
+    assert {model["id"] for model in listed} == made
+    assert {model["job_id"] for model in listed} == {job_id}
 
 
 def test_webhooks_tell_of_a_promoted_model_once(training: Training) -> None:
