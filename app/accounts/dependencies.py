@@ -41,9 +41,8 @@ def require_principal(
         Forbidden: the key lacks the scope.
         NotFound: the header names a project that the caller cannot see.
     """
-    with read_only(engine) as session:
-        found = _authenticate(request, session, credentials)
-        principal = _acting_for(session, found.principal, request.headers.get(PROJECT_HEADER))
+    found = _authenticate(request, engine, credentials)
+    principal = _acting_for(engine, found.principal, request.headers.get(PROJECT_HEADER))
     if found.is_stale:
         # After the answer: a request that only reads must not wait for the database's write lock.
         background.add_task(in_transaction, engine, repository.touch_key, found.principal.key_id)
@@ -57,15 +56,16 @@ def require_principal(
 
 
 def _authenticate(
-    request: Request, session: Session, credentials: HTTPAuthorizationCredentials | None
+    request: Request, engine: Engine, credentials: HTTPAuthorizationCredentials | None
 ) -> Authenticated:
     """Who asks, if they may ask by now. Whoever has a key that works is not held up by strangers who share
-    the address."""
+    the address. No connection to the database waits for what Redis has counted."""
     limiter: Limiter = request.app.state.limiter
     try:
         if credentials is None:
             raise Unauthorized("send an API key: `Authorization: Bearer fus_...`", code="missing_api_key")
-        found = service.authenticate(session, credentials.credentials, pepper=pepper_of(request))
+        with read_only(engine) as session:
+            found = service.authenticate(session, credentials.credentials, pepper=pepper_of(request))
     except Unauthorized:
         limiter.require(address=request.client.host if request.client is not None else "")
         raise
@@ -100,12 +100,13 @@ ReadProjects = Annotated[Session, Depends(_reading_projects, scope="function")]
 WriteProjects = Annotated[Session, Depends(_writing_projects, scope="function")]
 
 
-def _acting_for(session: Session, principal: Principal, project_id: str | None) -> Principal:
+def _acting_for(engine: Engine, principal: Principal, project_id: str | None) -> Principal:
     if project_id is None or project_id == principal.project_id:
         return principal
     if not principal.may(Scope.OPERATOR):
         raise NotFound(f"there is no project {project_id!r}", code="project_not_found")
-    return replace(principal, project_id=projects.get_project(session, project_id).id)
+    with read_only(engine) as session:
+        return replace(principal, project_id=projects.get_project(session, project_id).id)
 
 
 def _require_scope(request: Request, principal: Principal) -> None:

@@ -1,5 +1,6 @@
 """Lets a request through or refuses it, by how many there were before it in this minute."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Limiter:
             self._shared.close()
 
     def require(self, **names: str) -> dict[str, str]:
-        """Count a request of a `key`, a `project` or an `address`.
+        """Count a request of a `key`, a `project` or an `address`, in the order given, up to a refusal.
 
         Returns:
             Headers that say what is left (draft-ietf-httpapi-ratelimit-headers-10).
@@ -53,16 +54,20 @@ class Limiter:
         Raises:
             TooManyRequests: one of them has asked too often in this minute.
         """
-        counts = [count for who, name in names.items() if (count := self._count(who, name)) is not None]
-        headers = headers_of(counts)
-        exceeded = next((count for count in counts if count.is_exceeded), None)
-        if exceeded is not None:
-            raise TooManyRequests(
-                f"more than {exceeded.limit} requests of one {exceeded.who} within a minute",
-                hint=f"wait {exceeded.seconds_left} seconds; an operator can raise FUSION_RATE_LIMITS",
-                headers={**headers, "Retry-After": str(exceeded.seconds_left)},
-            )
-        return headers
+        counts: list[Count] = []
+        for who, name in names.items():
+            count = self._count(who, name)
+            if count is None:
+                continue
+            counts.append(count)
+            if count.is_exceeded:
+                # What is refused to a key is not counted for its project: others have keys of it, too.
+                raise TooManyRequests(
+                    f"more than {count.limit} requests of one {count.who} within a minute",
+                    hint=f"wait {count.seconds_left} seconds; an operator can raise FUSION_RATE_LIMITS",
+                    headers={**headers_of(counts), "Retry-After": str(count.seconds_left)},
+                )
+        return headers_of(counts)
 
     def _count(self, who: str, name: str) -> Count | None:
         limit: int | None = getattr(self._limits, who)
@@ -77,7 +82,7 @@ class Limiter:
         if used is None:
             used = self._local.count(f"{who}/{name}", window=int(window))
         kind: Who = "key" if who == "key" else "project" if who == "project" else "address"
-        return Count(who=kind, limit=limit, used=used, seconds_left=max(1, round(WINDOW_SECONDS - passed)))
+        return Count(who=kind, limit=limit, used=used, seconds_left=math.ceil(WINDOW_SECONDS - passed))
 
 
 def headers_of(counts: Sequence[Count]) -> dict[str, str]:

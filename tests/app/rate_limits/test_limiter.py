@@ -34,11 +34,12 @@ def test_each_name_has_its_own_limit_and_a_new_minute_begins_anew() -> None:
     limiter = Limiter(RateLimits(key=3, project=5), clock=clock)
 
     first = num_let_through(limiter, tries=5, key="a", project="p")
+    # Two that were refused to the other key are not theirs.
     same_project = num_let_through(limiter, tries=5, key="b", project="p")
     another = num_let_through(limiter, tries=5, key="c", project="q")
     clock.now += 60
 
-    assert (first, same_project, another) == (3, 0, 3)
+    assert (first, same_project, another) == (3, 2, 3)
     assert num_let_through(limiter, tries=5, key="a", project="p") == 3
 
 
@@ -56,6 +57,19 @@ def test_headers_say_what_is_left_and_a_refusal_when_to_come_again() -> None:
     assert refused.value.code == "rate_limit_exceeded"
     assert refused.value.headers["Retry-After"] == "42"
     assert refused.value.headers["RateLimit"] == '"key";r=0;t=42'
+
+
+def test_who_waits_as_long_as_told_is_let_through() -> None:
+    clock = Clock()
+    limiter = Limiter(RateLimits(key=1), clock=clock)
+    clock.now += 18.7
+    limiter.require(key="a")
+
+    with pytest.raises(TooManyRequests) as refused:
+        limiter.require(key="a")
+    clock.now += int(refused.value.headers["Retry-After"])
+
+    assert num_let_through(limiter, tries=1, key="a") == 1
 
 
 def test_without_a_limit_nothing_is_counted() -> None:

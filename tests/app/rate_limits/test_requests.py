@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -85,6 +87,25 @@ def test_processes_share_a_limit_and_stay_quick_without_their_redis(tmp_path: Pa
 
     assert shared == [200] * LIMIT + [429] * LIMIT
     assert local == [200] * (LIMIT // 4) + [429] * (LIMIT - LIMIT // 4)
+
+
+def test_no_connection_to_the_database_waits_for_redis(tmp_path: Path) -> None:
+    held: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = make_api(tmp_path, rate_limit_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+
+        def hear() -> None:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                held.append(api.app.state.engine.pool.checkedout())
+
+        listener = threading.Thread(target=hear)
+        listener.start()
+        assert api.client.get("/v1/me", headers=api.headers).status_code == 200
+        listener.join()
+
+    assert held == [0]
 
 
 def ask_within_a_minute(processes: list[ApiProcess]) -> list[int]:
