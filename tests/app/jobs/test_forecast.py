@@ -119,9 +119,7 @@ def test_a_project_that_runs_as_many_jobs_as_it_may_waits_for_its_own(
     assert shown(client, first)["status_reason"] is None
 
 
-def test_what_a_project_uses_is_added_up_once_for_all_of_its_jobs(
-    client: TestClient, engine: Engine
-) -> None:
+def test_what_a_project_uses_is_added_up_once_for_all_of_its_jobs(client: TestClient, engine: Engine) -> None:
     api: Any = client.app
     asked = api.state.engine
     for _ in range(3):
