@@ -12,7 +12,15 @@ from app.checkpoints.promotion import get_checkpoint, promote
 from app.checkpoints.repository import checkpoints_of
 from app.checkpoints.schemas import CheckpointObject, CheckpointWithFiles, Promotion
 from app.db.dependencies import ReadSession, engine_of
-from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
+from app.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    Unauthorized,
+    Unavailable,
+    Unprocessable,
+    problem_responses,
+)
 from app.jobs import service as jobs
 from app.lists import ListOf, list_of
 from app.settings import Settings
@@ -49,7 +57,7 @@ def show_checkpoint(
     status_code=status.HTTP_201_CREATED,
     responses={
         200: {"description": "The model that it was promoted to before.", "model": ModelObject},
-        **problem_responses(NotFound, Conflict, Unprocessable),
+        **problem_responses(NotFound, Conflict, Unprocessable, Unavailable),
     },
 )
 def promote_checkpoint(

@@ -23,6 +23,7 @@ from app.artifacts.manifest import MANIFEST_NAME, FolderManifest, ManifestFile
 from app.artifacts.service import Origin, StoredFolder, new_artifact
 from app.catalog.receiving import UPLOAD_PREFIX
 from app.checkpoints.card import render_card
+from app.checkpoints.reading_room import place_to_read
 from app.checkpoints.repository import MODEL_FOLDER, Checkpoint, find_checkpoint
 from app.db.models import Artifact, Job, Model
 from app.db.session import read_only
@@ -83,6 +84,7 @@ def promote(
     Raises:
         NotFound: no such checkpoint, or no longer.
         Conflict: it holds no model, or its bytes are damaged.
+        Unavailable: as many are being read as may.
     """
     project_id = principal.project_id
     with read_only(engine) as session:
@@ -90,7 +92,8 @@ def promote(
         if made is not None:
             return Promoted(model=made, is_new=False)
         plan = _plan(session, project_id=project_id, checkpoint_id=checkpoint_id, name=name)
-    _check_bytes(store, plan, project_id=project_id)
+    with place_to_read():
+        _check_bytes(store, plan, project_id=project_id)
 
     def record(session: Session, stored: StoredFolder) -> Promoted:
         job = jobs_repository.lock_job(session, plan.job.id)

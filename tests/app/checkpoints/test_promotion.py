@@ -1,6 +1,7 @@
 """A checkpoint becomes a model of the same bytes, once, and the model outlives the checkpoint."""
 
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import Engine, text, update
 from transformers import AutoModelForCausalLM
 
 from app.artifacts.garbage import drop_finished_parts, drop_purged_artifacts, sweep_blobs
+from app.checkpoints.reading_room import MAX_AT_ONCE, place_to_read
 from app.db.base import db_time
 from app.db.models import Job, Step
 from app.db.session import read_only, transaction
@@ -181,6 +183,19 @@ def test_a_model_stays_when_its_job_is_purged_and_comes_back_after_its_removal(t
 
     assert first["id"] != second["id"]
     assert training.files_of(second)["model.safetensors"] == b"weights after 2"
+
+
+def test_promotions_leave_threads_for_other_requests(training: Training) -> None:
+    checkpoint_id = training.checkpoint(2)
+
+    with ExitStack() as others:
+        for _ in range(MAX_AT_ONCE):
+            others.enter_context(place_to_read())
+        refused = training.promote(checkpoint_id)
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "too_many_promotions")
+    assert refused.headers["Retry-After"]
+    assert training.promote(checkpoint_id).status_code == 201
 
 
 def test_a_checkpoint_that_is_gone_is_refused(training: Training) -> None:
