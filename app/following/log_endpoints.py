@@ -1,7 +1,7 @@
 """`GET /v1/jobs/{job_id}/logs`: what the processes of a job's attempts wrote."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -23,6 +23,7 @@ router = APIRouter(
 )
 
 MAX_TAIL: Final = 10_000
+_PIECE_LETTERS: Final = 64 << 10
 _MEDIA_TYPES: Final = {"text": "text/plain; charset=utf-8", "ndjson": "application/x-ndjson"}
 _EXAMPLE: Final = "==> train.fused, attempt 1 <==\nUserWarning: the tokenizer has no pad token\n"
 _SHOWN: Final[dict[int | str, dict[str, Any]]] = {
@@ -65,7 +66,20 @@ def get_job_logs(
         cut = replace(asked, job_id=job.id, steps=queries.step_names(session, job, step))
     lines = read_lines(engine, cut)
     content = _as_text(lines) if format == "text" else _as_json_lines(lines)
-    return StreamingResponse(content, media_type=_MEDIA_TYPES[format])
+    return StreamingResponse(in_pieces(content), media_type=_MEDIA_TYPES[format])
+
+
+def in_pieces(texts: Iterable[str]) -> Iterator[str]:
+    """The same text in larger pieces: each is a turn of a thread and a write to the socket."""
+    waiting: list[str] = []
+    size = 0
+    for text in texts:
+        waiting.append(text)
+        size += len(text)
+        if size >= _PIECE_LETTERS:
+            yield "".join(waiting)
+            waiting, size = [], 0
+    yield "".join(waiting)
 
 
 def _as_text(lines: Iterator[LogLine]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
 from app.db.session import in_transaction
+from app.following.log_endpoints import in_pieces
 from app.jobs import service
 from app.jobs.attempt_logs import append_log
 from app.jobs.log_text import clean, lines_of
@@ -77,6 +78,16 @@ def test_a_purge_takes_the_logs_along(client: TestClient, engine: Engine) -> Non
 )
 def test_what_a_log_may_not_tell(text: str, shown: str) -> None:
     assert clean(text.encode("utf-8", "ignore")) == shown
+
+
+def test_a_long_log_is_sent_in_few_pieces() -> None:
+    lines = [f"step {number}: loss 3.0\n" for number in range(20_000)]
+
+    pieces = list(in_pieces(lines))
+
+    assert "".join(pieces) == "".join(lines)
+    assert len(pieces) < 10
+    assert "".join(in_pieces([])) == ""
 
 
 def test_levels_are_read_from_lines_of_several_kinds() -> None:
