@@ -20,7 +20,8 @@ class ModelRef(SpecModel):
     """Hugging Face Hub repository, `org/name`."""
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     """Commit of the hub repository: 40 hexadecimal digits. Branches move, so they are not accepted."""
-    secret: Annotated[str, Field(pattern=SECRET_NAME)] | None = None
+    # Left out where it is not given: workers of releases that know no secrets refuse a spec with the word.
+    secret: Annotated[str | None, Field(pattern=SECRET_NAME, exclude_if=lambda name: name is None)] = None
     """Name or id of a secret of the project (`POST /v1/secrets`): the token that opens a private or gated
     repository. Its value stands in no spec."""
     path: LocalPath | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fusion.errors import SpecInvalid
-from fusion.spec import PRESETS, FusionSpec, spec_schema
+from fusion.spec import PRESETS, FusionSpec, ModelRef, spec_schema
 from fusion.spec_text import absolute_paths, load_spec, parse_spec, validate_spec
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -194,3 +194,10 @@ def test_every_field_of_the_schema_is_described() -> None:
         strategy["clm_weight"]["description"] == "The paper's lambda, at rows that a speaker is followed at."
     )
     assert schema["additionalProperties"] is False
+
+
+def test_a_spec_without_a_secret_is_one_for_releases_that_know_none() -> None:
+    ref = {"hub": "org/model", "revision": "0" * 40}
+
+    assert "secret" not in ModelRef.model_validate(ref).model_dump(mode="json")
+    assert ModelRef.model_validate({**ref, "secret": "token"}).model_dump(mode="json")["secret"] == "token"

@@ -52,7 +52,7 @@ def test_a_hub_model_is_registered(api: Api) -> None:
     assert created.status_code == 201
     model = created.json()
     assert (model["object"], model["name"], model["owned_by"]) == ("model", "llama", api.principal.project_id)
-    assert model["ref"] == HUB | {"path": None, "model_id": None, "secret": None}
+    assert model["ref"] == HUB | {"path": None, "model_id": None}
     assert model["job_id"] is None
     assert api.client.get(f"/v1/models/{model['id']}", headers=api.headers).json() == model
 
