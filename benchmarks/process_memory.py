@@ -8,6 +8,12 @@ def resident_bytes(pid: int | None = None) -> int:
     return _status_bytes("VmRSS", pid)
 
 
+def resident_bytes_of_family(pid: int) -> int:
+    """What the process and everything below it hold now."""
+    children = (_folder(pid) / "task" / str(pid) / "children").read_text().split()
+    return resident_bytes(pid) + sum(resident_bytes_of_family(int(child)) for child in children)
+
+
 def peak_bytes(pid: int | None = None) -> int:
     """The most it has held since it started, or since `reset_peak`."""
     return _status_bytes("VmHWM", pid)
