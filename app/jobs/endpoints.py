@@ -33,7 +33,7 @@ from app.jobs.creating import CreationOfRequest
 from app.jobs.estimates.estimate import estimate_job
 from app.jobs.labels import METADATA_PARAMETER, Labels, LabelsOfRequest
 from app.jobs.removal import delete_job
-from app.jobs.schemas import DeletedJob, EstimateOut, JobOut, PlannedStepOut, ValidationOut
+from app.jobs.schemas import DeletedJob, EstimateOut, JobInFull, JobOut, PlannedStepOut, ValidationOut
 from app.jobs.spec_checks import check_spec
 from app.jobs.spec_request import SPEC_REQUEST_BODY, SpecOfRequest
 from app.preconditions import ETAG_HEADER, ExpectedVersion, entity_tag
@@ -115,13 +115,13 @@ def change_job(
     job_id: str,
     change: Annotated[service.JobChange, Body(openapi_examples=_CHANGE_EXAMPLES)],
     expected: ExpectedVersion,
-) -> JobOut:
+) -> JobInFull:
     """Change name, tags, metadata or priority (JSON merge patch). What runs goes on; the spec stays."""
     job = service.change_job(
         session, project_id=principal.project_id, job_id=job_id, change=change, expected=expected
     )
     response.headers["ETag"] = entity_tag(job.last_event_seq)
-    return queries.show_jobs(session, [job])[0]
+    return queries.show_job_in_full(session, job)
 
 
 @router.delete("/{job_id}", responses=_CHANGE_PROBLEMS)

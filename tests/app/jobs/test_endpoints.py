@@ -186,6 +186,7 @@ def test_a_failed_job_says_why_and_can_be_retried(client: TestClient, engine: En
         "hint": "mend line 3",
         "pointer": None,
         "retryable": False,
+        "log_tail": [],
     }
     assert (retried.status_code, retried.json()["status"]) == (202, "queued")
     assert (again.status_code, again.headers["x-should-retry"]) == (409, "false")

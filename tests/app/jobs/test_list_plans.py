@@ -97,7 +97,8 @@ def statements(engine: Engine) -> Iterator[list[tuple[str, Any]]]:
     said: list[tuple[str, Any]] = []
 
     def note(_c: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
-        if statement.startswith("SELECT"):
+        # Not what tells PostgreSQL whose session it is.
+        if statement.startswith("SELECT") and "set_config" not in statement:
             said.append((statement, parameters))
 
     event.listen(engine, "before_cursor_execute", note)
