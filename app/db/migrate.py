@@ -1,8 +1,11 @@
 """Bringing a database to the tables of this release: `python -m app.db.migrate`."""
 
 import functools
+import random
 import sys
+import time
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -10,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.row_security import build_wall
 from app.db.session import create_engine, schema_transaction
@@ -20,6 +23,10 @@ from fusion.errors import FusionError, InfrastructureError, UserError
 # Beside the package, in a checkout as in an installation. Imported by name, any folder called so would do.
 _MIGRATIONS = Path(__file__).parents[2] / "migrations"
 _POSTGRESQL_LOCK = 0x667573696F6E  # "fusion" in ASCII
+_TRIES: Final = 30
+_LOCK_SECONDS: Final = 3
+_GAVE_WAY: Final = ("40P01", "55P03")
+"""PostgreSQL's codes of a deadlock and of a lock that was not had in time."""
 
 
 def upgrade(url: str, *, revision: str = "head") -> None:
@@ -37,10 +44,28 @@ def upgrade(url: str, *, revision: str = "head") -> None:
 
 
 def upgrade_engine(engine: Engine, *, revision: str = "head") -> None:
-    """`upgrade` for an engine that exists."""
+    """`upgrade` for an engine that exists. The service may go on meanwhile.
+
+    All migrations are one transaction. On PostgreSQL it needs tables that others write to, in an order that
+    is not theirs; where they wait for each other it gives way and begins again.
+    """
+    for last in (number == _TRIES - 1 for number in range(_TRIES)):
+        try:
+            _upgrade_once(engine, revision)
+        except OperationalError as error:
+            if last or getattr(error.orig, "sqlstate", None) not in _GAVE_WAY:
+                raise
+            time.sleep(random.uniform(0.2, 1.0))
+        else:
+            return
+
+
+def _upgrade_once(engine: Engine, revision: str) -> None:
     with schema_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRESQL_LOCK})
+            # Whoever comes after a waiting ALTER TABLE waits with it.
+            connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'"))
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

@@ -1,6 +1,7 @@
 """Migrations up equal the models, and come down again, on both databases."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -101,3 +102,22 @@ def test_jobs_of_earlier_releases_are_found_by_filters(empty: Engine) -> None:
             ("old", "paper", None, "job-1"),
             ("old", "default", "prepare", "job-1"),
         ]
+
+
+def test_a_migration_gives_way_and_begins_again(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody writes to `jobs` for longer than a migration waits for it."""
+    monkeypatch.setattr(migrate, "_LOCK_SECONDS", 1)
+    engine = create_engine(postgres_database)
+    migrate.upgrade_engine(engine, revision="0008")
+    with engine.connect() as writer, ThreadPoolExecutor(1) as pool:
+        writer.execute(text("LOCK TABLE jobs IN ROW EXCLUSIVE MODE"))
+        upgrading = pool.submit(migrate.upgrade_engine, engine)
+        time.sleep(1.5)
+        assert not upgrading.done()
+        writer.rollback()
+        upgrading.result(timeout=60)
+
+    assert migrate.is_current(engine)
+    engine.dispose()
