@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from fusion.errors import InternalError, ModelUnusable
 from fusion.io.manifest import Manifest, ManifestFile, file_sha256
 from fusion.io.stage_inputs import StageInputs
 from fusion.llms.hub import download_checkpoint
+from fusion.llms.weight_files import StoredWeights, count_weights, weight_files
 from fusion.spec import ModelRef
 
-WEIGHTS_NAME = "model.safetensors"
-WEIGHTS_INDEX_NAME = "model.safetensors.index.json"
 TOKENIZER_NAMES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 _SPECIAL_TOKEN_NAMES = ("tokenizer_config.json", "special_tokens_map.json")
-_PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _CAUSAL_LM_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 _CODE_KEYS = ("auto_map", "trust_remote_code", "custom_generate")
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_ADAPTER_CONFIG_NAME = "adapter_config.json"
 
 Json = dict[str, Any]
 
@@ -82,7 +81,8 @@ def inspect_checkpoint(folder: Path, *, pointer: str) -> CheckpointInfo:
 
     Raises:
         ModelUnusable: with codes model_not_found, model_config_broken, remote_code_required,
-            not_a_causal_lm, pickled_weights_only, weights_missing, weights_damaged, tokenizer_missing.
+            model_is_adapter, not_a_causal_lm, pickled_weights_only, weights_missing, weights_damaged,
+            tokenizer_missing.
     """
     if not folder.is_dir():
         raise ModelUnusable(
@@ -90,8 +90,10 @@ def inspect_checkpoint(folder: Path, *, pointer: str) -> CheckpointInfo:
         )
     config = _read_config(folder, pointer=pointer)
     _refuse_remote_code(folder, config=config, pointer=pointer)
+    _refuse_other_weights(folder, config=config, pointer=pointer)
     architecture = _causal_lm_architecture(config, folder=folder, pointer=pointer)
-    num_parameters, num_weight_bytes = _count_weights(_weight_files(folder, pointer=pointer), pointer=pointer)
+    weights = count_weights(weight_files(folder, pointer=pointer), pointer=pointer)
+    _require_layers(config, weights, folder=folder, pointer=pointer)
     _require_tokenizer(folder, pointer=pointer)
     positions = next((config[key] for key in _POSITION_KEYS if isinstance(config.get(key), int)), None)
     return CheckpointInfo(
@@ -99,8 +101,8 @@ def inspect_checkpoint(folder: Path, *, pointer: str) -> CheckpointInfo:
         architecture=architecture,
         vocabulary_size=_vocabulary_size(config, folder=folder, pointer=pointer),
         max_positions=positions,
-        num_parameters=num_parameters,
-        num_weight_bytes=num_weight_bytes,
+        num_parameters=weights.num_parameters,
+        num_weight_bytes=weights.num_bytes,
         dtype=config.get("dtype") or config.get("torch_dtype"),
         license=_license(folder),
     )
@@ -133,7 +135,7 @@ def _read_config(folder: Path, *, pointer: str) -> Json:
 def _read_json(path: Path, *, pointer: str) -> Json:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelUnusable(
             f"{path} is not JSON: {error}",
             code="model_config_broken",
@@ -156,13 +158,13 @@ def _refuse_remote_code(folder: Path, *, config: Json, pointer: str) -> None:
     Many hub repositories carry an `auto_map` from before transformers had their architecture. Where it has it
     now, its own class is loaded and the map is never followed, so the map alone is no reason to refuse.
     """
-    is_native = config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    is_native = _native_architecture(config) is not None
     for name in ("config.json", "generation_config.json", *_SPECIAL_TOKEN_NAMES):
         path = folder / name
         if not path.is_file():
             continue
         settings = _read_json(path, pointer=pointer)
-        if is_native and isinstance(settings, dict):
+        if is_native:
             settings = {key: value for key, value in settings.items() if key != "auto_map"}
         for key in _code_keys(settings):
             raise ModelUnusable(
@@ -172,6 +174,25 @@ def _refuse_remote_code(folder: Path, *, config: Json, pointer: str) -> None:
                 f"provide a copy of the checkpoint without {key!r}",
                 pointer=pointer,
             )
+
+
+def _refuse_other_weights(folder: Path, *, config: Json, pointer: str) -> None:
+    """Refuse checkpoints that make transformers load other weights than those that are looked at here."""
+    if config.get("transformers_weights"):
+        raise ModelUnusable(
+            f"{folder / 'config.json'} names its weights by 'transformers_weights', which is not read",
+            code="model_config_broken",
+            hint="remove the key and give the weights the name that save_pretrained gives them",
+            pointer=pointer,
+        )
+    # Where PEFT is installed, what an adapter names would be loaded, wherever that lies.
+    if (folder / _ADAPTER_CONFIG_NAME).is_file():
+        raise ModelUnusable(
+            f"{folder} holds an adapter ({_ADAPTER_CONFIG_NAME}), not a model of its own",
+            code="model_is_adapter",
+            hint="merge the adapter into its model (PEFT's merge_and_unload), save that, and name it instead",
+            pointer=pointer,
+        )
 
 
 def _code_keys(value: Any) -> Iterator[str]:
@@ -191,10 +212,16 @@ def _names_kernel(key: str, value: Any) -> bool:
     return key.endswith("attn_implementation") and "/" in str(value)
 
 
-def _causal_lm_architecture(config: Json, *, folder: Path, pointer: str) -> str:
+def _native_architecture(config: Json) -> str | None:
+    """The class that transformers itself has for a config, if it has one."""
     model_type = config.get("model_type")
-    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
-    architecture = next(iter(config.get("architectures") or [known]), None)
+    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type) if isinstance(model_type, str) else None
+
+
+def _causal_lm_architecture(config: Json, *, folder: Path, pointer: str) -> str:
+    model_type, known = config.get("model_type"), _native_architecture(config)
+    named = config.get("architectures") or [known]
+    architecture = named[0] if isinstance(named, list) else named
     if known is not None and isinstance(architecture, str) and architecture.endswith(_CAUSAL_LM_SUFFIXES):
         return architecture
     raise ModelUnusable(
@@ -206,51 +233,17 @@ def _causal_lm_architecture(config: Json, *, folder: Path, pointer: str) -> str:
     )
 
 
-def _weight_files(folder: Path, *, pointer: str) -> list[Path]:
-    index = folder / WEIGHTS_INDEX_NAME
-    if index.is_file():
-        weight_map = _read_json(index, pointer=pointer).get("weight_map") or {}
-        paths = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
-    else:
-        paths = [folder / WEIGHTS_NAME]
-    absent = [path.name for path in paths if not path.is_file()]
-    if paths and not absent:
-        return paths
-    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED_SUFFIXES)
-    if pickled and not any(folder.glob("*.safetensors")):
+def _require_layers(config: Json, weights: StoredWeights, *, folder: Path, pointer: str) -> None:
+    """Every layer has weights. A million of them would take hours and gigabytes to find missing."""
+    told = (config[key] for key in _LAYER_KEYS if isinstance(config.get(key), int))
+    num_layers = next(told, 0)
+    if num_layers > weights.num_tensors:
         raise ModelUnusable(
-            f"{folder} holds pickled weights only ({pickled[0]}); loading a pickle can run any code",
-            code="pickled_weights_only",
-            hint="convert it to safetensors: model.save_pretrained(folder) in a place you trust",
+            f"{folder} has weights of {weights.num_tensors} tensors for {num_layers} layers",
+            code="weights_missing",
+            hint="provide the complete checkpoint, with the config.json that belongs to it",
             pointer=pointer,
         )
-    raise ModelUnusable(
-        f"{folder} lacks {', '.join(absent) or 'the files that its weight index names'}",
-        code="weights_missing",
-        hint=f"provide {WEIGHTS_NAME}, or {WEIGHTS_INDEX_NAME} with its shards; pickles are not read",
-        pointer=pointer,
-    )
-
-
-def _count_weights(paths: list[Path], *, pointer: str) -> tuple[int, int]:
-    """(parameters, bytes) by the headers; a truncated file shows here."""
-    num_parameters = 0
-    for path in paths:
-        try:
-            with safe_open(path, framework="np") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  not a mapping
-                    size = 1
-                    for length in tensors.get_slice(name).get_shape():
-                        size *= length
-                    num_parameters += size
-        except (SafetensorError, OSError) as error:
-            raise ModelUnusable(
-                f"{path} is not a complete safetensors file: {error}",
-                code="weights_damaged",
-                hint="copy or download the checkpoint again",
-                pointer=pointer,
-            ) from error
-    return num_parameters, sum(path.stat().st_size for path in paths)
 
 
 def _require_tokenizer(folder: Path, *, pointer: str) -> None:

@@ -70,7 +70,7 @@ def load_model(folder: Path, *, dtype: Dtype, device: torch.device) -> PreTraine
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except Exception as error:  # a config can make the library raise any
         if _is_fault_of_machine(error):
             raise
         raise ModelUnusable(

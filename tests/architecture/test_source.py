@@ -19,6 +19,13 @@ SEES_EVERY_PROJECT = {
 }
 """Who may touch the engine that was bound to no project. No other route that has a caller is among them."""
 COMMITTING = {"commit", "begin"}
+RUNS_WHAT_IT_READS = {
+    "pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "torch.load", "numpy.load",
+    "np.load", "pd.read_pickle", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "eval",
+    "exec", "os.system",
+}  # fmt: skip
+"""Modules and functions that can run a program which lies in the data they are given."""
+OPENS_A_DOOR = {("trust_remote_code", True), ("allow_pickle", True), ("weights_only", False), ("shell", True)}
 
 
 def sources(*packages: str) -> Iterator[tuple[str, ast.Module]]:
@@ -111,3 +118,37 @@ def test_connections_without_a_session_read_no_tables_of_tenants() -> None:
 
     # The version of the server, and that of the schema.
     assert bare == {"app/db/migrate.py", "app/operations/doctor/database.py"}
+
+
+def test_nothing_runs_what_it_reads() -> None:
+    used = {
+        f"{path}: {name}"
+        for path, tree in sources("app", "workers", "fusion")
+        for node in ast.walk(tree)
+        for name in names_used(node)
+        if name in RUNS_WHAT_IT_READS
+    }
+    opened = {
+        f"{path}:{node.lineno}"
+        for path, tree in sources("app", "workers", "fusion")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if isinstance(keyword.value, ast.Constant) and (keyword.arg, keyword.value.value) in OPENS_A_DOOR
+    }
+
+    # With a loader of its own, a child of the safe one.
+    assert used == {"fusion/plain_data.py: yaml.load"}
+    assert opened == set()
+
+
+def names_used(node: ast.AST) -> list[str]:
+    """Modules that are imported, and functions that are called."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name.partition(".")[0] for alias in names]
+        case ast.ImportFrom(module=str(module), names=names):
+            return [module.partition(".")[0], *(f"{module}.{alias.name}" for alias in names)]
+        case ast.Call(func=function):
+            return [ast.unparse(function)]
+    return []

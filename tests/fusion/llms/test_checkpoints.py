@@ -50,6 +50,7 @@ def garble_header(folder: Path) -> None:
 def index_without_shards(folder: Path) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
 
 
 BROKEN = [
