@@ -1,13 +1,14 @@
 """The errors of the API, as one small tree; `app.problems` says how each is told to the caller.
 
 ApiError
-├── BadRequest 400          ├── Conflict 409
+├── BadRequest 400          ├── PreconditionFailed 412
 ├── Unauthorized 401        ├── ContentTooLarge 413
 ├── Forbidden 403           ├── UnsupportedMediaType 415
 ├── NotFound 404            ├── RangeNotSatisfiable 416
 ├── MethodNotAllowed 405    ├── Unprocessable 422
-├── PreconditionFailed 412  ├── TooManyRequests 429, of which QuotaExceeded is one
-└── InternalServerError 500 └── Unavailable 503
+├── Conflict 409            ├── TooManyRequests 429, of which QuotaExceeded is one
+├── Gone 410                └── Unavailable 503
+└── InternalServerError 500
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,6 +93,12 @@ class Conflict(ApiError):
     default_headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
 
 
+class Gone(ApiError):
+    """It was there, and is no longer kept."""
+
+    status, title, default_code = 410, "Gone", "gone"
+
+
 class PreconditionFailed(ApiError):
     """The resource has changed since the caller saw it."""
 
@@ -156,6 +163,7 @@ API_ERRORS: tuple[type[ApiError], ...] = (
     NotFound,
     MethodNotAllowed,
     Conflict,
+    Gone,
     PreconditionFailed,
     ContentTooLarge,
     UnsupportedMediaType,

@@ -25,6 +25,8 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "lock_not_found": "GET /v1/jobs/{id} says how it ended, and holds its spec",
     "report_not_found": "GET /v1/jobs/{id} says how it ended; POST /v1/jobs/{id}/retry takes a failed one up",
     "card_not_found": "GET /v1/jobs/{id} says how it ended; POST /v1/jobs/{id}/retry takes a failed one up",
+    "logs_not_kept": "GET /v1/jobs/{id} still shows the last lines of a failed job in error.log_tail",
+    "metrics_not_kept": "GET /v1/jobs/{id}/report still shows what the job came to",
     "step_not_found": "GET /v1/jobs/{id}/steps lists the steps of the job",
     "file_not_found": "GET /v1/files lists the files of this project; POST /v1/files adds one",
     "upload_not_found": "GET /v1/uploads lists the uploads of this project; POST /v1/uploads begins one",

@@ -132,6 +132,10 @@ class Settings(BaseSettings):
     """Stored bytes without a row are kept for so long; longer than the longest upload."""
     failed_parts_kept_seconds: Annotated[float, Field(ge=0)] = 7 * 86_400
     """How long after its end a failed job keeps the parts that a retry would continue from."""
+    logs_kept_seconds: Annotated[float, Field(ge=0)] = 90 * 86_400
+    """How long after its end a job keeps its logs; `inf`: as long as the job."""
+    metrics_kept_seconds: Annotated[float, Field(ge=0)] = 365 * 86_400
+    """How long after its end a job keeps its training curves; `inf`: as long as the job."""
     log_level: str = "INFO"
 
     @property

@@ -33,6 +33,7 @@ from app.errors import (
     Conflict,
     ContentTooLarge,
     Forbidden,
+    Gone,
     NotFound,
     TooManyRequests,
     Unauthorized,
@@ -138,7 +139,7 @@ def list_files(
     return ListOf[FileObject](**list_of([FileObject.of(file) for file in found], has_more=has_more))
 
 
-@router.get("/{file_id}", responses=problem_responses(NotFound))
+@router.get("/{file_id}", responses=problem_responses(NotFound, Gone))
 def get_file(principal: CurrentPrincipal, session: ReadSession, file_id: str) -> FileObject:
     """One file: an uploaded one, or the curves of a job."""
     job = job_of_result_file(session, project_id=principal.project_id, file_id=file_id)
@@ -147,7 +148,7 @@ def get_file(principal: CurrentPrincipal, session: ReadSession, file_id: str) ->
     return FileObject.of(files.get_file(session, project_id=principal.project_id, file_id=file_id))
 
 
-@router.delete("/{file_id}", responses=problem_responses(NotFound, Conflict))
+@router.delete("/{file_id}", responses=problem_responses(NotFound, Conflict, Gone))
 def delete_file(
     principal: CurrentPrincipal, engine: EngineDependency, store: Store, file_id: str
 ) -> DeletedFile:
@@ -165,7 +166,11 @@ def delete_file(
 
 
 @router.head("/{file_id}/content", include_in_schema=False)
-@router.get("/{file_id}/content", response_class=Response, responses=CONTENT_RESPONSES)
+@router.get(
+    "/{file_id}/content",
+    response_class=Response,
+    responses={**CONTENT_RESPONSES, **problem_responses(Gone)},
+)
 def get_file_content(
     principal: CurrentPrincipal, session: ReadSession, store: Store, request: Request, file_id: str
 ) -> Response:

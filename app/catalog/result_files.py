@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.catalog.repository import FINISHED
 from app.db.base import is_id
 from app.db.models import Job, MetricPoint, Step
+from app.errors import Gone
 
 RESULT_PURPOSE: Final[Literal["fine-tune-results"]] = "fine-tune-results"
 _FUSED: Final = "train.fused"
@@ -49,18 +50,29 @@ def result_file_id(job_id: str) -> str:
 
 
 def has_result_file(job: Job) -> bool:
-    """Whether the job has ended, and measured something."""
-    return job.status in FINISHED and job.last_metric_seq > 0 and job.finished_at is not None
+    """Whether the job has ended, and measured something that is still kept."""
+    has_points = job.last_metric_seq > job.removed_metric_seq
+    return job.status in FINISHED and has_points and job.finished_at is not None
 
 
 def job_of_result_file(session: Session, *, project_id: str, file_id: str) -> Job | None:
-    """The job whose result file this is; None where it is none."""
+    """The job whose result file this is; None where it is none.
+
+    Raises:
+        Gone: the job's curves are no longer kept.
+    """
     if not is_id(file_id, prefix="file"):
         return None
     job_id = f"job-{file_id.partition('-')[2]}"
     of_project = (Job.project_id == project_id, Job.deleted_at.is_(None))
     job = session.scalars(select(Job).where(Job.id == job_id, *of_project)).one_or_none()
-    return job if job is not None and has_result_file(job) else None
+    if job is None or job.status not in FINISHED or job.last_metric_seq == 0:
+        return None
+    if not has_result_file(job):
+        raise Gone(
+            f"{file_id} held the curves of {job.id}, which are no longer kept", code="metrics_not_kept"
+        )
+    return job
 
 
 def write_result_file(session: Session, job: Job) -> ResultFile:
@@ -69,7 +81,7 @@ def write_result_file(session: Session, job: Job) -> ResultFile:
     query = (
         select(Step.name, MetricPoint.metric_step, MetricPoint.values)
         .join(Step, Step.id == MetricPoint.step_id)
-        .where(MetricPoint.job_id == job.id)
+        .where(MetricPoint.job_id == job.id, MetricPoint.seq > job.removed_metric_seq)
     )
     columns, rows = _table((row[0], row[1], row[2]) for row in session.execute(query))
     text = io.StringIO()

@@ -5,6 +5,7 @@ ClientError
 │   ├── AuthenticationError  401, 403: no key, a wrong key, or one without the right
 │   ├── NotFoundError        404: no such thing in this project
 │   ├── ConflictError        409: not possible in the present state
+│   ├── GoneError            410: it was there, and is no longer kept
 │   ├── InvalidRequestError  400, 413, 415, 422: the request itself is wrong
 │   ├── RateLimitedError     429
 │   └── ServerError          5xx
@@ -81,6 +82,10 @@ class ConflictError(ApiError):
     """Not possible in the present state of the thing."""
 
 
+class GoneError(ApiError):
+    """It was there, and is no longer kept."""
+
+
 class InvalidRequestError(ApiError):
     """The request is wrong; the same request will be wrong again."""
 
@@ -99,6 +104,7 @@ _CLASS_OF_STATUS: dict[int, type[ApiError]] = {
     403: AuthenticationError,
     404: NotFoundError,
     409: ConflictError,
+    410: GoneError,
     413: InvalidRequestError,
     415: InvalidRequestError,
     422: InvalidRequestError,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.client.calls import Calls
-from app.client.errors import StreamRefusedError, UnreachableError
+from app.client.errors import GoneError, StreamRefusedError, UnreachableError
 from app.client.event_stream import ServerEvent
 from app.client.reconnecting import follow_events
 from app.client.resources.following import Curves, Event, LogLine, MetricPoint
@@ -143,6 +143,11 @@ class Following(Calls):
                 if time.monotonic() - answered_at > patience_seconds:
                     raise
                 continue
+            except GoneError:
+                if is_over:
+                    raise
+                # It was taken up again long after its end, and has written nothing since.
+                lines = []
             answered_at = time.monotonic()
             yield from lines
             if is_over:
@@ -221,7 +226,14 @@ class Following(Calls):
         job = self.get_job(job_id)
         steps = self.steps(job_id)
         events = self.events(job_id, after=seen.event_seq)
-        points = self.metric_points(job_id, since=seen.metric_seq)
+        points = self._points_that_are_kept(job_id, since=seen.metric_seq)
         seen.event_seq = max((event.seq for event in events), default=seen.event_seq)
         seen.metric_seq = max((point.seq for point in points), default=seen.metric_seq)
         return JobUpdate(job=job, steps=steps, events=events, metrics=points)
+
+    def _points_that_are_kept(self, job_id: str, *, since: int) -> list[MetricPoint]:
+        try:
+            return self.metric_points(job_id, since=since)
+        except GoneError:
+            # The job ended long ago; whoever watches it wants to know how.
+            return []

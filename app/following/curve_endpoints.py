@@ -1,5 +1,6 @@
 """`GET /v1/jobs/{job_id}/metrics`: training curves."""
 
+from dataclasses import replace
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -8,8 +9,9 @@ from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import engine_of
+from app.db.models import Job
 from app.db.session import read_only
-from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
+from app.errors import Forbidden, Gone, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.following.curve_export import MEDIA_TYPES, export_points
 from app.following.curve_schemas import CurvesOut, SeriesOut
 from app.following.curves import Axis, Cut, read_series
@@ -42,7 +44,7 @@ def _cut(
     "/{job_id}/metrics",
     response_model=CurvesOut,
     responses={
-        **problem_responses(NotFound, Unprocessable),
+        **problem_responses(NotFound, Gone, Unprocessable),
         200: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}},
     },
 )
@@ -57,10 +59,13 @@ def get_job_metrics(
         Literal["json", "csv", "ndjson"], Query(description="`csv` and `ndjson` hold every point.")
     ] = "json",
 ) -> CurvesOut | Response:
-    """Training curves of a job as columns, each with at most `max_points` points."""
+    """Training curves of a job as columns, each with at most `max_points` points. They are kept for a year
+    after the job's end, or as long as the operator chose; then the answer is 410.
+    """
     with read_only(engine) as session:
         job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
         steps = queries.step_names(session, job, cut.step)
+        cut = _kept(cut, job)
         if format == "json":
             shown: dict[str, SeriesOut] = {}
             for step_id, step_name in steps.items():
@@ -68,6 +73,26 @@ def get_job_metrics(
                     session, step_id=step_id, step_name=step_name, cut=cut, axis=x, max_points=max_points
                 )
                 shown |= {key: SeriesOut.of(series, boundaries) for key, series in found.items()}
-            return CurvesOut(job_id=job.id, x=x, series=shown, next_since=job.last_metric_seq)
+            return CurvesOut(
+                job_id=job.id,
+                x=x,
+                series=shown,
+                removed_until=job.removed_metric_seq,
+                next_since=job.last_metric_seq,
+            )
     content = export_points(engine, steps, cut=cut, export_format=format)
     return StreamingResponse(content, media_type=MEDIA_TYPES[format])
+
+
+def _kept(cut: Cut, job: Job) -> Cut:
+    """What of the points asked for is kept.
+
+    Raises:
+        Gone: some were asked for that are not, and there are no others.
+    """
+    if cut.since < job.removed_metric_seq == job.last_metric_seq:
+        raise Gone(
+            f"the curves of {job.id} are no longer kept: too long has passed since it ended",
+            code="metrics_not_kept",
+        )
+    return replace(cut, since=max(cut.since, job.removed_metric_seq))

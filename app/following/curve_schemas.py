@@ -85,6 +85,7 @@ class CurvesOut(Shown):
                         "attempts": [{"attempt": 1, "step": 10, "index": 0}],
                     }
                 },
+                "removed_until": 0,
                 "next_since": 2,
             }
         }
@@ -94,5 +95,7 @@ class CurvesOut(Shown):
     job_id: str
     x: Axis
     series: dict[str, SeriesOut]
+    removed_until: int
+    """Points up to this number are no longer kept; 0 where all are."""
     next_since: int
     """Send it as `since` to get what was written after this answer, also where it replaces earlier points."""

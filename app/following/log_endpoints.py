@@ -1,5 +1,6 @@
 """`GET /v1/jobs/{job_id}/logs`: what the processes of a job's attempts wrote."""
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ from sqlalchemy import Engine
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.base import unix_seconds
 from app.db.dependencies import engine_of
+from app.db.models import Job
 from app.db.session import read_only
-from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
+from app.errors import Forbidden, Gone, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.following.log_reading import LogCut, LogLine, read_lines
 from app.jobs import queries, service
 from app.jobs.log_text import Level
@@ -50,7 +52,7 @@ def _cut(
 @router.get(
     "/{job_id}/logs",
     response_class=StreamingResponse,
-    responses={**problem_responses(NotFound, Unprocessable), **_SHOWN},
+    responses={**problem_responses(NotFound, Gone, Unprocessable), **_SHOWN},
 )
 def get_job_logs(
     principal: CurrentPrincipal,
@@ -60,11 +62,16 @@ def get_job_logs(
     step: Annotated[str | None, Query(description="Name or id of a step; all steps when absent.")] = None,
     format: Annotated[Literal["text", "ndjson"], Query()] = "text",  # noqa: A002 - its name in the API
 ) -> StreamingResponse:
-    """Standard output and error of a job's attempts, a second after they were written and ever after."""
+    """Standard output and error of a job's attempts, a second after they were written. They are kept for 90
+    days after the job's end, or as long as the operator chose; then the answer is 410.
+    """
     with read_only(engine) as session:
         job = service.get_job(session, project_id=principal.project_id, job_id=job_id)
-        cut = replace(asked, job_id=job.id, steps=queries.step_names(session, job, step))
+        steps = queries.step_names(session, job, step)
+    cut = replace(asked, job_id=job.id, steps=steps, removed_seq=job.removed_log_seq)
     lines = read_lines(engine, cut)
+    if cut.misses_some:
+        lines = _after_removed(lines, job, cut)
     content = _as_text(lines) if format == "text" else _as_json_lines(lines)
     return StreamingResponse(in_pieces(content), media_type=_MEDIA_TYPES[format])
 
@@ -80,6 +87,23 @@ def in_pieces(texts: Iterable[str]) -> Iterator[str]:
             yield "".join(waiting)
             waiting, size = [], 0
     yield "".join(waiting)
+
+
+def _after_removed(lines: Iterator[LogLine], job: Job, cut: LogCut) -> Iterator[LogLine]:
+    """What is kept of a log whose beginning is not.
+
+    Raises:
+        Gone: nothing is.
+    """
+    first = next(lines, None)
+    if first is None:
+        raise Gone(
+            f"the logs of {job.id} are no longer kept: too long has passed since it ended",
+            code="logs_not_kept",
+        )
+    told = "... what was written before is no longer kept ..."
+    missing = replace(first, seq=cut.removed_seq, level=Level.INFO, text=told)
+    return itertools.chain([] if cut.tail else [missing], [first], lines)
 
 
 def _as_text(lines: Iterator[LogLine]) -> Iterator[str]:

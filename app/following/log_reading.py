@@ -35,9 +35,16 @@ class LogCut:
     attempt: int | None = None
     since: int = 0
     """Only what was written after the chunk with this number."""
+    removed_seq: int = 0
+    """Up to this number chunks are no longer kept."""
     level: Level = Level.DEBUG
     tail: int | None = None
     """Only so many lines, the last ones."""
+
+    @property
+    def misses_some(self) -> bool:
+        """Whether what is asked for begins before what is kept."""
+        return self.since < self.removed_seq
 
 
 def read_lines(engine: Engine, cut: LogCut) -> Iterator[LogLine]:
@@ -71,7 +78,9 @@ def _forwards(engine: Engine, cut: LogCut) -> Iterator[LogLine]:
 def _pages(engine: Engine, cut: LogCut, *, newest_first: bool) -> Iterator[Collection[LogChunk]]:
     """Chunks, each page read in a transaction of its own."""
     query = select(LogChunk).where(
-        LogChunk.job_id == cut.job_id, LogChunk.step_id.in_(cut.steps), LogChunk.seq > cut.since
+        LogChunk.job_id == cut.job_id,
+        LogChunk.step_id.in_(cut.steps),
+        LogChunk.seq > max(cut.since, cut.removed_seq),
     )
     if cut.attempt is not None:
         query = query.where(LogChunk.attempt == cut.attempt)

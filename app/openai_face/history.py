@@ -43,7 +43,11 @@ def list_events(
     )
     points = session.scalars(
         select(MetricPoint)
-        .where(MetricPoint.job_id == job.id, *_older(MetricPoint.created_at, MetricPoint.seq, 0, edge))
+        .where(
+            MetricPoint.job_id == job.id,
+            MetricPoint.seq > job.removed_metric_seq,
+            *_older(MetricPoint.created_at, MetricPoint.seq, 0, edge),
+        )
         .order_by(MetricPoint.seq.desc())
         .limit(limit + 1)
     )

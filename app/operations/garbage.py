@@ -9,6 +9,7 @@ from app.artifacts.garbage import Garbage, drop_finished_parts, drop_purged_arti
 from app.catalog.expiry import drop_abandoned_uploads, drop_expired_files
 from app.catalog.leftovers import sweep_uploads
 from app.idempotency import forget_old_keys
+from app.jobs.retention import drop_old_logs, drop_old_metrics, drop_purged_histories
 from app.logs import get_logger
 from app.operations.workspaces import sweep_workspaces
 from app.settings import Settings
@@ -55,7 +56,12 @@ def collect_garbage(
     workspaces = Garbage(
         kind="workspace", num=len(abandoned), num_bytes=sum(one.num_bytes for one in abandoned)
     )
-    found = (parts, purged, expired, unfinished, *blobs, uploads, keys, deliveries, workspaces)
+    rows = (
+        drop_old_logs(engine, kept_seconds=settings.logs_kept_seconds, dry_run=dry_run),
+        drop_old_metrics(engine, kept_seconds=settings.metrics_kept_seconds, dry_run=dry_run),
+        drop_purged_histories(engine, dry_run=dry_run),
+    )
+    found = (parts, purged, expired, unfinished, *blobs, uploads, keys, deliveries, workspaces, *rows)
     report = GarbageReport(found=found, seconds=time.monotonic() - started)
     if not dry_run and any(item.num for item in report.found):
         log.info("garbage_collected", num_bytes=report.num_bytes, found=report.found)

@@ -134,6 +134,23 @@ def test_history_is_only_appended_to(engine: Engine) -> None:
     assert len(given.events(engine, job.id)) > 2
 
 
+def test_the_history_of_a_purged_job_may_go_and_no_other(engine: Engine) -> None:
+    kept, purged = (given.submit(engine, _project(engine)) for _ in range(2))
+    given.fail(engine, given.claim(engine), given.USER_ERROR)
+    given.fail(engine, given.claim(engine), given.USER_ERROR)
+    with transaction(engine) as session:
+        marks = {"deleted_at": db_time(), "purged_at": db_time()}
+        session.execute(update(Job).where(Job.id == purged.id).values(**marks))
+        session.execute(update(Job).where(Job.id == kept.id).values(deleted_at=db_time()))
+
+    with transaction(engine) as session:
+        session.execute(delete(Event).where(Event.job_id == purged.id))
+    with pytest.raises(IntegrityError), transaction(engine) as session:
+        session.execute(delete(Event).where(Event.job_id == kept.id))
+
+    assert (len(given.events(engine, purged.id)), len(given.events(engine, kept.id)) > 2) == (0, True)
+
+
 def test_a_step_has_one_running_attempt(engine: Engine) -> None:
     given.submit_in_new_project(engine)
     step = given.claim(engine)

@@ -44,6 +44,7 @@ class Curves(Resource):
 
     x: str
     series: dict[str, Curve]
+    removed_until: int = 0
     next_since: int
 
 

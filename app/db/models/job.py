@@ -9,8 +9,18 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db.base import Base, Json, UtcTime, db_time, new_id
 from app.db.tenancy import OfProject
 
+
+def _only(condition: str) -> dict[str, Any]:
+    """Arguments of an index of some rows."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 LISTED = "deleted_at IS NULL"
-ONLY_LISTED: dict[str, Any] = {"sqlite_where": text(LISTED), "postgresql_where": text(LISTED)}
+UNPURGED = "purged_at IS NULL AND finished_at IS NOT NULL"
+LOGS_LEFT = f"{UNPURGED} AND (logs_removed_at IS NULL OR logs_removed_at < finished_at)"
+METRICS_LEFT = f"{UNPURGED} AND (metrics_removed_at IS NULL OR metrics_removed_at < finished_at)"
+"""Of jobs that ended and were not purged: those whose logs, or curves, are still there."""
+PURGED_LEFT = "purged_at IS NOT NULL AND history_removed_at IS NULL"
 FILTERED = ("status", "stage", "strategy", "created_by", "created_at", "search_text", "deleted_at")
 """The last only because SQLite would look into the row for it, although the index says it."""
 
@@ -24,9 +34,12 @@ class Job(OfProject, Base):
     __tablename__ = "jobs"
     __table_args__ = (
         # Everything a list filters by, in the order of lists: whatever the filters, no row is read in vain.
-        Index("ix_jobs_listed", "project_id", "id", *FILTERED, **ONLY_LISTED),
-        Index("ix_jobs_listed_by_status", "project_id", "status", "id", "deleted_at", **ONLY_LISTED),
+        Index("ix_jobs_listed", "project_id", "id", *FILTERED, **_only(LISTED)),
+        Index("ix_jobs_listed_by_status", "project_id", "status", "id", "deleted_at", **_only(LISTED)),
         Index(None, "created_by", "request_digest"),
+        Index("ix_jobs_logs_left", "finished_at", **_only(LOGS_LEFT)),
+        Index("ix_jobs_metrics_left", "finished_at", **_only(METRICS_LEFT)),
+        Index("ix_jobs_purged_left", "id", **_only(PURGED_LEFT)),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("job"))
@@ -69,3 +82,11 @@ class Job(OfProject, Base):
     """Since then it is shown to nobody. Its rows stay."""
     purged_at: Mapped[datetime | None] = mapped_column(UtcTime)
     """Since then its artifacts are garbage, apart from a model that is registered."""
+    removed_log_seq: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Logs up to this number are no longer shown (`app.jobs.retention`); `logs_removed_at`: nor stored."""
+    logs_removed_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    removed_metric_seq: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """The same for the points of its curves."""
+    metrics_removed_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    history_removed_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    """Since then events, curves and logs of a purged job are gone."""

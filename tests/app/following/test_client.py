@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from app.client import FusionClient, UnreachableError
-from app.db.session import create_engine, transaction
-from app.jobs import repository
+from app.client import FusionClient, GoneError, UnreachableError
+from app.db.session import create_engine, in_transaction, transaction
+from app.jobs import repository, service
 from app.jobs.attempt_logs import append_log
+from app.jobs.retention import drop_old_logs, drop_old_metrics
 from app.settings import Settings
 from tests.app.following.streams import Service, quick_service
 from tests.app.jobs import builders as given
@@ -62,6 +63,39 @@ def test_a_hundred_cut_connections_cost_no_event(quick: Service, engine: Engine)
 
     assert told == [event.seq for event in given.events(engine, job.id)]
     assert cuts.num_cut == NUM_CUTS
+
+
+def test_a_job_of_long_ago_can_be_watched_and_its_logs_are_gone(quick: Service, engine: Engine) -> None:
+    job = given.submit(engine, quick.project_id)
+    step = given.claim(engine)
+    fence = {"step_id": step.step_id, "attempt": step.attempt}
+    in_transaction(engine, append_log, **fence, first_byte=0, data=b"before\n")
+    in_transaction(engine, service.record_metrics, **fence, points=[(1, {"loss": 1.0})])
+    given.fail(engine, step, given.USER_ERROR)
+    drop_old_logs(engine, kept_seconds=0)
+    drop_old_metrics(engine, kept_seconds=0)
+
+    with client_of(quick.url, quick.headers) as client:
+        (update,) = client.watch(job.id)
+        for ask in (client.logs, client.metric_points, lambda job_id: list(client.follow_logs(job_id))):
+            with pytest.raises(GoneError, match="no longer kept"):
+                ask(job.id)
+        in_transaction(engine, service.retry, project_id=quick.project_id, job_id=job.id)
+        lines = client.follow_logs(job.id, poll_seconds=0.01)
+        again = threading.Thread(target=run_again, args=(engine,))
+        again.start()
+        told = [line.text for line in lines]
+        again.join()
+
+    assert (update.job.status, update.metrics) == ("failed", [])
+    assert told == ["... what was written before is no longer kept ...", "after"]
+
+
+def run_again(engine: Engine) -> None:
+    step = given.claim(engine)
+    fence = {"step_id": step.step_id, "attempt": step.attempt}
+    in_transaction(engine, append_log, **fence, first_byte=0, data=b"after\n")
+    given.fail(engine, step, given.USER_ERROR)
 
 
 def test_a_watch_and_logs_come_through_cut_connections(quick: Service, engine: Engine) -> None:

@@ -196,11 +196,14 @@ def test_bytes_that_another_job_has_too_stay(
     assert client.get(f"/v1/jobs/{second}").status_code == 200
 
 
-def test_history_and_attempts_of_a_deleted_job_stay(client: TestClient, engine: Engine) -> None:
+def test_history_and_attempts_of_a_deleted_job_stay(
+    client: TestClient, engine: Engine, store: ObjectStore, settings: Settings
+) -> None:
     job_id = client.post("/v1/jobs", json=given.spec_data()).json()["id"]
     given.run_to_end(engine)
 
-    client.delete(f"/v1/jobs/{job_id}", params={"purge": True})
+    client.delete(f"/v1/jobs/{job_id}")
+    collect_garbage(engine, store, settings)
 
     with read_only(engine) as session:
         for table in (Step, Event):
