@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     One on a shared file system serves several machines."""
     max_capture_cache_bytes: Annotated[int, Field(ge=0)] = 50_000_000_000
     """Beyond it, or beyond half of the free disk, the captures unused for longest go; 0 keeps none."""
+    max_hub_cache_bytes: Annotated[int, Field(ge=0)] = 100_000_000_000
+    """Of models that a worker downloaded with a secret. Beyond it, or beyond half of the free disk, those
+    unused for longest go."""
+    hub_cache_kept_seconds: Annotated[float, Field(ge=0)] = 30 * 86_400
+    """Those that were unused for so long go in any case; `inf`: none does."""
     key_pepper_file: Path = Path()
     """Secret that API keys are hashed with; made in `data_dir` when not given."""
     key_pepper: SecretStr | None = None
@@ -153,6 +158,11 @@ class Settings(BaseSettings):
     def workspaces_dir(self) -> Path:
         """Where attempts of this machine work; on the disk of a local store for the same reason."""
         return self.data_dir / "workspaces"
+
+    @property
+    def hub_cache_dir(self) -> Path:
+        """Where a worker keeps what it downloaded with a secret, by project."""
+        return self.data_dir / "hub_cache"
 
     @field_validator("allowed_roots", mode="before")
     @classmethod

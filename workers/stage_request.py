@@ -18,7 +18,8 @@ from app.logs import get_logger
 from fusion.errors import InfrastructureError, SpecInvalid
 from fusion.spec import FusionSpec
 from workers.capture_cache import capture_cache_of
-from workers.stage_secrets import open_secrets, private_hub_cache_of
+from workers.hub_cache import private_hub_cache_of
+from workers.stage_secrets import open_secrets
 from workers.worker import Worker
 from workers.workspace import Workspace
 
@@ -52,7 +53,7 @@ def prepare_request(worker: Worker, step: ClaimedStep, workspace: Workspace) -> 
     }
     secrets = open_secrets(worker, step, FusionSpec.model_validate(spec))
     if secrets:
-        inputs["private_hub_cache"] = private_hub_cache_of(worker, step)
+        inputs["private_hub_cache"] = private_hub_cache_of(worker.settings, step)
         _note(worker, step, f"{step.name} is given secrets", names=sorted(secrets))
     _restore_parts(worker, step, out=workspace.out)
     request = {

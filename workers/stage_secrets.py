@@ -40,13 +40,6 @@ def open_secrets(worker: Worker, step: ClaimedStep, spec: FusionSpec) -> dict[st
     return {name: open_secret(seals, found[name]) for name in pointers}
 
 
-def private_hub_cache_of(worker: Worker, step: ClaimedStep) -> str:
-    """Where what is downloaded with a secret is kept: for jobs of the same project, which has the secret."""
-    folder = worker.settings.data_dir / "hub_cache" / step.project_id
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return str(folder)
-
-
 def _reads(step: ClaimedStep, model: str) -> bool:
     """Whether the stage loads a model of the spec; `publish` runs without any secret."""
     match step.stage:

@@ -25,6 +25,7 @@ from fusion.exhaustion import is_disk_full
 from fusion.failpoints import failpoint
 from workers.capture_cache import keep_within_limit
 from workers.child_process import started
+from workers.hub_cache import prune_hub_cache
 from workers.lease import Lease
 from workers.log_shipping import LogShipper
 from workers.parts import PartPublisher, origin_of
@@ -154,6 +155,8 @@ def _run_stage(
         outcome = supervise(child, recorder, wanted=wanted, patience=patience)
         if step.stage == "extract":
             keep_within_limit(worker)
+        if secrets:
+            prune_hub_cache(worker.settings)
         if not (isinstance(outcome, Stopped) and outcome.stop is Stop.LOST):
             _write_rest(recorder, lease=lease)
         return outcome

@@ -17,6 +17,7 @@ from app.storage.opening import open_store
 from app.storage.store import ObjectStore
 from workers.child_process import default_command
 from workers.drain import Drain
+from workers.hub_cache import prune_hub_cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,11 +56,13 @@ def create_worker(
 
 
 def create_housekeeper(worker: Worker) -> Housekeeper:
-    """Threads that ring the doorbell, mend what crashes left, and sweep up after dead workers here."""
+    """Threads that ring the doorbell, mend what crashes left, and sweep up on this machine."""
     settings = worker.settings
     sweep = Chore(
         name="workspaces",
         every_seconds=settings.reconcile_seconds,
         run=lambda: sweep_workspaces(worker.engine, worker.workspaces),
     )
-    return Housekeeper([*(mending_chores(worker.engine, settings) if settings.housekeeping else []), sweep])
+    prune = Chore(name="hub_cache", every_seconds=settings.gc_seconds, run=lambda: prune_hub_cache(settings))
+    mend = mending_chores(worker.engine, settings) if settings.housekeeping else []
+    return Housekeeper([*mend, sweep, prune])

@@ -14,6 +14,7 @@ from huggingface_hub.errors import (
 )
 
 from fusion.errors import InfrastructureError, ModelUnusable
+from fusion.io.hub_cache import hold, note_use
 
 _ALLOWED = [
     "*.safetensors",
@@ -33,19 +34,25 @@ def download_checkpoint(
     Args:
         token: opens a private repository; without it the machine's own login does (HF_TOKEN), if it has one.
         cache: where the download is kept. The cache of the machine gives whoever names a commit what lies
-            there, also without a token, so what a token opened is kept in another one.
+            there, also without a token, so what a token opened is kept in another one. There the repository
+            is held until this process ends: others remove what nobody uses.
 
     Raises:
         ModelUnusable: the repository or commit does not exist, or access is not granted.
         InfrastructureError: the hub cannot be reached.
     """
     label = f"{repository}@{revision[:12]}"
+    if cache is not None:
+        hold(cache, repository)
     try:
-        return Path(
+        folder = Path(
             snapshot_download(
                 repository, revision=revision, allow_patterns=_ALLOWED, token=token, cache_dir=cache
             )
         )
+        if cache is not None:
+            note_use(folder)
+        return folder
     except GatedRepoError as error:
         raise ModelUnusable(
             f"access to {label} has not been granted",

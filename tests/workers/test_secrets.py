@@ -16,10 +16,12 @@ from app.db.base import Base
 from app.db.models import Attempt, Secret
 from app.db.session import read_only, transaction
 from app.main import create_app
+from fusion.io.hub_cache import list_revisions
 from tests.support.private_hub import PrivateHub, private_hub
 from tests.support.tiny_jobs import write_corpus
 from tests.support.tiny_models import save_tiny_checkpoint
 from tests.workers.conftest import Workshop
+from workers.hub_cache import prune_hub_cache
 from workers.step_runner import run_one
 
 CANARY = "hf_canaryThatShallNotBeSeen0123456789"
@@ -177,6 +179,23 @@ def test_a_deleted_secret_fails_the_step_that_needs_it_and_a_new_one_of_its_name
     assert (failed["status"], failed["error"]["code"]) == ("failed", "secret_not_found")
     assert failed["error"]["pointer"] == "/target/model/secret"
     assert scene.workshop.steps(job["id"])["prepare"].status == "succeeded"
+
+
+def test_a_private_model_in_use_outlasts_any_pruning_and_goes_afterwards(scene: Scene) -> None:
+    scene.ask("POST", "/v1/secrets", json={"name": "token", "value": CANARY})
+    job = scene.submit(secret="token")
+    greedy = scene.workshop.worker.settings.model_copy(update={"max_hub_cache_bytes": 0})
+    pruned = []
+    scene.hub.on_request = lambda: pruned.append(prune_hub_cache(greedy))
+
+    run_one(scene.workshop.worker)
+    caches = list(greedy.hub_cache_dir.iterdir())
+    kept = [revision.commit for revision in list_revisions(caches)]
+    prune_hub_cache(greedy)
+
+    assert scene.workshop.steps(job["id"])["prepare"].status == "succeeded"
+    assert (len(pruned) > 2, kept) == (True, [REVISION])
+    assert list_revisions(caches) == []
 
 
 def test_a_secret_that_was_moved_to_another_project_does_not_open(scene: Scene) -> None:
