@@ -1,17 +1,14 @@
 """Commands that change jobs: cancel, pause, resume, retry, clone, priority."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from app.cli.answers import print_answer
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
 from app.cli.job_commands import JobArgument, PriorityOption
-from app.cli.output import print_json, print_line
 from app.cli.paths import explained_path_errors
-
-if TYPE_CHECKING:
-    from app.client import Job
 
 
 def cancel(
@@ -26,7 +23,7 @@ def cancel(
     with connect(url, api_key, data_dir) as client:
         job = client.cancel(job_id)
     note = "; nothing was left to cancel" if job.status in ("succeeded", "failed") else ""
-    _show_outcome(job, as_json=as_json, note=note)
+    print_answer(job, f"{job.id} {job.status}{note}", as_json=as_json)
 
 
 def pause(
@@ -40,7 +37,7 @@ def pause(
     """Hold a job where it is. What runs stores what it can and stops; `resume` goes on from there."""
     with connect(url, api_key, data_dir) as client:
         job = client.pause(job_id)
-    _show_outcome(job, as_json=as_json)
+    print_answer(job, f"{job.id} {job.status}", as_json=as_json)
 
 
 def resume(
@@ -54,7 +51,7 @@ def resume(
     """Let a paused job go on."""
     with connect(url, api_key, data_dir) as client:
         job = client.resume(job_id)
-    _show_outcome(job, as_json=as_json)
+    print_answer(job, f"{job.id} {job.status}", as_json=as_json)
 
 
 def retry(
@@ -68,7 +65,7 @@ def retry(
     """Run the failed steps of a job again; what succeeded stays."""
     with connect(url, api_key, data_dir) as client:
         job = client.retry(job_id)
-    _show_outcome(job, as_json=as_json)
+    print_answer(job, f"{job.id} {job.status}", as_json=as_json)
 
 
 def clone(
@@ -88,10 +85,7 @@ def clone(
     changes = {} if overrides is None else _read_overrides(overrides)
     with connect(url, api_key, data_dir) as client:
         job = client.clone(job_id, changes, priority=priority)
-    if as_json:
-        print_json(job.to_json())
-    else:
-        print_line(job.id)
+    print_answer(job, job.id, as_json=as_json)
 
 
 def priority(
@@ -106,7 +100,7 @@ def priority(
     """Change which of the project's jobs goes first. A negative number is given after `--`."""
     with connect(url, api_key, data_dir) as client:
         job = client.set_priority(job_id, value)
-    _show_outcome(job, as_json=as_json, note=f"; priority {job.priority}")
+    print_answer(job, f"{job.id} {job.status}; priority {job.priority}", as_json=as_json)
 
 
 def _read_overrides(path: Path) -> dict[str, Any]:
@@ -132,10 +126,3 @@ def _read_overrides(path: Path) -> dict[str, Any]:
             hint="give only the fields that shall differ, e.g. `training: {learning_rate: 5e-6}`",
         )
     return data
-
-
-def _show_outcome(job: "Job", *, as_json: bool, note: str = "") -> None:
-    if as_json:
-        print_json(job.to_json())
-    else:
-        print_line(f"{job.id} {job.status}{note}")

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from app.cli.answers import print_answers
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
-from app.cli.output import print_json, print_table, show_time
+from app.cli.output import show_time
 
 
 def audit(
@@ -29,18 +30,16 @@ def audit(
         events = client.audit_events(
             action=action, object_id=object_id, key_id=key_id, outcome=outcome, limit=limit
         )
-    if as_json:
-        print_json([event.to_json() for event in events])
-        return
-    rows = [
-        (
+    print_answers(
+        events,
+        ("time", "key", "address", "action", "object", "outcome"),
+        lambda event: (
             show_time(event.created_at),
             event.key_id,
             event.address,
             event.action,
             event.object_id,
             event.outcome if event.code is None else f"{event.outcome}: {event.code}",
-        )
-        for event in events
-    ]
-    print_table(("time", "key", "address", "action", "object", "outcome"), rows)
+        ),
+        as_json=as_json,
+    )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli.answers import print_answer, print_answers
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
 from app.cli.engine_commands import SpecArgument
 from app.cli.output import (
@@ -56,10 +57,8 @@ def submit(
             else:
                 print_line(job.id)
             _follow(client, job.id, as_json=as_json)
-        elif as_json:
-            print_json(job.to_json())
         else:
-            print_line(job.id)
+            print_answer(job, job.id, as_json=as_json)
 
 
 def list_jobs(
@@ -74,11 +73,12 @@ def list_jobs(
     """List jobs, the newest first."""
     with connect(url, api_key, data_dir) as client:
         jobs = client.list_jobs(status=status, limit=limit)
-    if as_json:
-        print_json([job.to_json() for job in jobs])
-        return
-    rows = [(job.id, job.name, job.status, _percent(job), show_time(job.created_at)) for job in jobs]
-    print_table(("id", "name", "status", "done", "created (UTC)"), rows)
+    print_answers(
+        jobs,
+        ("id", "name", "status", "done", "created (UTC)"),
+        lambda job: (job.id, job.name, job.status, _percent(job), show_time(job.created_at)),
+        as_json=as_json,
+    )
 
 
 def show(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.answers import print_answer, print_answers, print_ended
 from app.cli.connection import (
     ADMIN_KEY_FILE,
     DEFAULT_DATA_DIR,
@@ -14,7 +15,7 @@ from app.cli.connection import (
     UrlOption,
     connect,
 )
-from app.cli.output import print_json, print_line, print_table, show_time
+from app.cli.output import print_json, print_line, show_time
 from app.cli.paths import explained_path_errors
 
 SECONDS_PER_HOUR = 3600
@@ -71,10 +72,7 @@ def create(
     with connect(url, api_key, data_dir) as client:
         seconds = None if expires_in_days is None else expires_in_days * SECONDS_PER_DAY
         created = client.create_key(name=name, scopes=scope, expires_in_seconds=seconds)
-    if as_json:
-        print_json(created.to_json())
-        return
-    print_line(created.secret or "")
+    print_answer(created, created.secret or "", as_json=as_json)
 
 
 @key_app.command("list")
@@ -88,21 +86,19 @@ def list_keys(
     """List the keys, without their secrets."""
     with connect(url, api_key, data_dir) as client:
         keys = client.list_keys()
-    if as_json:
-        print_json([key.to_json() for key in keys])
-        return
-    rows = [
-        (
+    print_answers(
+        keys,
+        ("id", "name", "prefix", "scopes", "expires", "last used"),
+        lambda key: (
             key.id,
             key.name,
             key.prefix,
             ",".join(key.scopes),
             show_time(key.expires_at),
             show_time(key.last_used_at),
-        )
-        for key in keys
-    ]
-    print_table(("id", "name", "prefix", "scopes", "expires", "last used"), rows)
+        ),
+        as_json=as_json,
+    )
 
 
 @key_app.command()
@@ -120,10 +116,7 @@ def rotate(
     """Create the key that takes the place of another. Its secret is shown once."""
     with connect(url, api_key, data_dir) as client:
         created = client.rotate_key(key_id, overlap_seconds=overlap_hours * SECONDS_PER_HOUR)
-    if as_json:
-        print_json(created.to_json())
-        return
-    print_line(created.secret or "")
+    print_answer(created, created.secret or "", as_json=as_json)
 
 
 @key_app.command()
@@ -138,7 +131,4 @@ def revoke(
     """Revoke a key at once."""
     with connect(url, api_key, data_dir) as client:
         client.revoke_key(key_id)
-    if as_json:
-        print_json({"id": key_id, "revoked": True})
-        return
-    print_line(f"{key_id} is revoked")
+    print_ended(key_id, how="revoked", as_json=as_json)

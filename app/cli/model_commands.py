@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from app.cli.answers import print_answers
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
-from app.cli.output import print_json, print_table, show_time
+from app.cli.output import show_time
 
 
 def models(
@@ -24,11 +25,9 @@ def models(
     """List models, the newest first. REPOSITORY is what `hf download` and `from_pretrained` take."""
     with connect(url, api_key, data_dir) as client:
         found = client.models(job_id=job, kind=kind, name=name, limit=limit)
-    if as_json:
-        print_json([model.to_json() for model in found])
-        return
-    rows = [
-        (model.id, model.name, model.kind, model.job_id, show_time(model.created), model.hub_id)
-        for model in found
-    ]
-    print_table(("id", "name", "kind", "job", "created (UTC)", "repository"), rows)
+    print_answers(
+        found,
+        ("id", "name", "kind", "job", "created (UTC)", "repository"),
+        lambda one: (one.id, one.name, one.kind, one.job_id, show_time(one.created), one.hub_id),
+        as_json=as_json,
+    )

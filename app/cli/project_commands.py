@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from app.cli.answers import print_answer, print_answers, print_ended
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
-from app.cli.output import print_json, print_line, print_table, show_time
+from app.cli.output import print_json, print_table, show_time
 
 project_app = typer.Typer(
     help="Create, list, rename and delete projects.", no_args_is_help=True, rich_markup_mode=None
@@ -27,10 +28,7 @@ def create(
     """Create a project. Its first key: `FUSION_PROJECT=<id> fusion key create NAME --scope admin`."""
     with connect(url, api_key, data_dir) as client:
         project = client.create_project(name=name)
-    if as_json:
-        print_json(project.to_json())
-        return
-    print_line(project.id)
+    print_answer(project, project.id, as_json=as_json)
 
 
 @project_app.command("list")
@@ -44,11 +42,12 @@ def list_projects(
     """List the projects that the key sees: all of them for an operator."""
     with connect(url, api_key, data_dir) as client:
         projects = client.list_projects()
-    if as_json:
-        print_json([project.to_json() for project in projects])
-        return
-    rows = [(project.id, project.name, show_time(project.created_at)) for project in projects]
-    print_table(("id", "name", "created"), rows)
+    print_answers(
+        projects,
+        ("id", "name", "created"),
+        lambda one: (one.id, one.name, show_time(one.created_at)),
+        as_json=as_json,
+    )
 
 
 @project_app.command()
@@ -64,10 +63,7 @@ def rename(
     """Give a project another name."""
     with connect(url, api_key, data_dir) as client:
         project = client.rename_project(project_id, name=name)
-    if as_json:
-        print_json(project.to_json())
-        return
-    print_line(f"{project.id} is called {project.name}")
+    print_answer(project, f"{project.id} is called {project.name}", as_json=as_json)
 
 
 @project_app.command()
@@ -123,7 +119,4 @@ def delete(
         typer.confirm(f"delete {project_id} with everything that is stored in it?", abort=True, err=True)
     with connect(url, api_key, data_dir) as client:
         client.delete_project(project_id)
-    if as_json:
-        print_json({"id": project_id, "deleted": True})
-        return
-    print_line(f"{project_id} is deleted")
+    print_ended(project_id, as_json=as_json)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli.answers import print_answers
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
 from app.cli.output import print_json, print_line, print_table
 
@@ -29,10 +30,7 @@ def list_recipes(
     """List the recipes."""
     with connect(url, api_key, data_dir) as client:
         recipes = client.list_recipes()
-    if as_json:
-        print_json([recipe.to_json() for recipe in recipes])
-        return
-    print_table(("recipe", "title"), [(recipe.id, recipe.title) for recipe in recipes])
+    print_answers(recipes, ("recipe", "title"), lambda one: (one.id, one.title), as_json=as_json)
 
 
 @recipe_app.command("show")

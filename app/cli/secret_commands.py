@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from app.cli.answers import print_answer, print_answers, print_ended
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
-from app.cli.output import print_json, print_line, print_table, show_time
+from app.cli.output import show_time
 
 secret_app = typer.Typer(help="Store, list and delete secrets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,10 +28,7 @@ def create(
         value = sys.stdin.read().strip()
     with connect(url, api_key, data_dir) as client:
         secret = client.create_secret(name=name, value=value)
-    if as_json:
-        print_json(secret.to_json())
-        return
-    print_line(secret.id)
+    print_answer(secret, secret.id, as_json=as_json)
 
 
 @secret_app.command("list")
@@ -44,11 +42,12 @@ def list_secrets(
     """List the secrets, without their values."""
     with connect(url, api_key, data_dir) as client:
         secrets = client.list_secrets()
-    if as_json:
-        print_json([secret.to_json() for secret in secrets])
-        return
-    rows = [(secret.id, secret.name, show_time(secret.created_at), secret.created_by) for secret in secrets]
-    print_table(("id", "name", "created", "by"), rows)
+    print_answers(
+        secrets,
+        ("id", "name", "created", "by"),
+        lambda one: (one.id, one.name, show_time(one.created_at), one.created_by),
+        as_json=as_json,
+    )
 
 
 @secret_app.command()
@@ -63,7 +62,4 @@ def delete(
     """Forget a secret at once. Jobs that name it fail where they need it, and can be retried."""
     with connect(url, api_key, data_dir) as client:
         client.delete_secret(secret_id)
-    if as_json:
-        print_json({"id": secret_id, "deleted": True})
-        return
-    print_line(f"{secret_id} is deleted")
+    print_ended(secret_id, as_json=as_json)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.cli.answers import print_answer, print_answers, print_ended
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
-from app.cli.output import print_json, print_line, print_table, show_time
+from app.cli.output import show_time
 
 if TYPE_CHECKING:
     from app.client import WebhookDelivery, WebhookEndpoint
@@ -38,7 +39,7 @@ def create(
     """Create an endpoint, by default for the ends of jobs. Its secret is shown once."""
     with connect(url, api_key, data_dir) as client:
         made = client.create_webhook_endpoint(url=address, event_types=event_type, description=description)
-    _print_secret(made, as_json=as_json)
+    print_answer(made, _secret(made), as_json=as_json)
 
 
 @webhook_app.command("list")
@@ -52,11 +53,12 @@ def list_endpoints(
     """List the endpoints, without their secrets."""
     with connect(url, api_key, data_dir) as client:
         found = client.list_webhook_endpoints()
-    if as_json:
-        print_json([endpoint.to_json() for endpoint in found])
-        return
-    rows = [(one.id, one.url, _state(one), ",".join(one.event_types)) for one in found]
-    print_table(("id", "url", "state", "types"), rows)
+    print_answers(
+        found,
+        ("id", "url", "state", "types"),
+        lambda one: (one.id, one.url, _state(one), ",".join(one.event_types)),
+        as_json=as_json,
+    )
 
 
 @webhook_app.command()
@@ -70,7 +72,8 @@ def enable(
 ) -> None:
     """Enable an endpoint; what waits for it is sent."""
     with connect(url, api_key, data_dir) as client:
-        _print_state(client.change_webhook_endpoint(endpoint_id, enabled=True), as_json=as_json)
+        changed = client.change_webhook_endpoint(endpoint_id, enabled=True)
+    print_answer(changed, f"{changed.id} is {_state(changed)}", as_json=as_json)
 
 
 @webhook_app.command()
@@ -84,7 +87,8 @@ def disable(
 ) -> None:
     """Send nothing there for now."""
     with connect(url, api_key, data_dir) as client:
-        _print_state(client.change_webhook_endpoint(endpoint_id, enabled=False), as_json=as_json)
+        changed = client.change_webhook_endpoint(endpoint_id, enabled=False)
+    print_answer(changed, f"{changed.id} is {_state(changed)}", as_json=as_json)
 
 
 @webhook_app.command()
@@ -99,10 +103,7 @@ def delete(
     """Remove an endpoint with its deliveries."""
     with connect(url, api_key, data_dir) as client:
         client.delete_webhook_endpoint(endpoint_id)
-    if as_json:
-        print_json({"id": endpoint_id, "deleted": True})
-        return
-    print_line(f"{endpoint_id} is deleted")
+    print_ended(endpoint_id, as_json=as_json)
 
 
 @webhook_app.command()
@@ -116,7 +117,8 @@ def rotate(
 ) -> None:
     """Give an endpoint a new secret, shown once. The old one signs too for 24 hours."""
     with connect(url, api_key, data_dir) as client:
-        _print_secret(client.rotate_webhook_secret(endpoint_id), as_json=as_json)
+        rotated = client.rotate_webhook_secret(endpoint_id)
+    print_answer(rotated, _secret(rotated), as_json=as_json)
 
 
 @webhook_app.command("test")
@@ -130,7 +132,8 @@ def send_test(
 ) -> None:
     """Send a webhook for a test; `fusion webhooks deliveries` says what became of it."""
     with connect(url, api_key, data_dir) as client:
-        _print_queued(client.test_webhook_endpoint(endpoint_id), as_json=as_json)
+        queued = client.test_webhook_endpoint(endpoint_id)
+    print_answer(queued, f"{queued.id} is queued", as_json=as_json)
 
 
 @webhook_app.command()
@@ -147,14 +150,19 @@ def deliveries(
     """List what was, is or will be sent to an endpoint, the newest first."""
     with connect(url, api_key, data_dir) as client:
         found = client.webhook_deliveries(endpoint_id, status=status, limit=limit)
-    if as_json:
-        print_json([delivery.to_json() for delivery in found])
-        return
-    rows = [
-        (one.id, one.type, one.status, str(len(one.tries)), _last_word(one), show_time(one.next_try_at))
-        for one in found
-    ]
-    print_table(("id", "type", "status", "tries", "last", "next try"), rows)
+    print_answers(
+        found,
+        ("id", "type", "status", "tries", "last", "next try"),
+        lambda one: (
+            one.id,
+            one.type,
+            one.status,
+            len(one.tries),
+            _last_word(one),
+            show_time(one.next_try_at),
+        ),
+        as_json=as_json,
+    )
 
 
 @webhook_app.command()
@@ -168,28 +176,12 @@ def redeliver(
 ) -> None:
     """Send a delivery again, or now where it waits."""
     with connect(url, api_key, data_dir) as client:
-        _print_queued(client.redeliver_webhook(delivery_id), as_json=as_json)
+        queued = client.redeliver_webhook(delivery_id)
+    print_answer(queued, f"{queued.id} is queued", as_json=as_json)
 
 
-def _print_secret(endpoint: "WebhookEndpoint", *, as_json: bool) -> None:
-    if as_json:
-        print_json(endpoint.to_json())
-        return
-    print_line(f"{endpoint.id}  {endpoint.secret}")
-
-
-def _print_state(endpoint: "WebhookEndpoint", *, as_json: bool) -> None:
-    if as_json:
-        print_json(endpoint.to_json())
-        return
-    print_line(f"{endpoint.id} is {_state(endpoint)}")
-
-
-def _print_queued(delivery: "WebhookDelivery", *, as_json: bool) -> None:
-    if as_json:
-        print_json(delivery.to_json())
-        return
-    print_line(f"{delivery.id} is queued")
+def _secret(endpoint: "WebhookEndpoint") -> str:
+    return f"{endpoint.id}  {endpoint.secret}"
 
 
 def _state(endpoint: "WebhookEndpoint") -> str:
