@@ -41,6 +41,7 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "checkpoint_not_found": "GET /v1/jobs/{id}/checkpoints lists what is there: the last two while it trains",
     "checkpoint_not_promotable": "an earlier release wrote it; the training's next checkpoint will do",
     "checkpoint_damaged": "promote another one: GET /v1/jobs/{id}/checkpoints lists them",
+    "promotion_not_found": "POST /v1/checkpoints/{id}/promote asks for one",
     "repo_not_found": "GET /v1/models names the repository of every stored model in hub_id",
     "revision_not_found": "a revision is `main`, or the sha that GET /api/models/{namespace}/{repo} names",
     "entry_not_found": "GET /api/models/{namespace}/{repo}/tree/main?recursive=true lists the files",

@@ -19,7 +19,7 @@ from app.artifacts import repository
 from app.artifacts.blobs import delete_unreferenced_blobs, referenced_digests
 from app.artifacts.kinds import ArtifactKind
 from app.db.base import db_time
-from app.db.models import Artifact, ArtifactFile, Job, Model, Step
+from app.db.models import Artifact, ArtifactFile, Job, Model, Promotion, Step
 from app.db.session import read_only, transaction
 from app.storage.store import BLOBS, ObjectStore, StoredObject
 
@@ -31,6 +31,8 @@ _ARTIFACTS_AT_ONCE: Final = 50
 # Whether a step still needs its parts is told by states that belong to app.jobs.
 _SUCCEEDED: Final = "succeeded"
 _FINISHED: Final = ("succeeded", "failed", "cancelled")
+# And whether a promotion waits or is under way, by states that belong to app.checkpoints.
+_UNFINISHED_PROMOTION: Final = ("queued", "running")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,11 +84,16 @@ def drop_finished_parts(
 def drop_purged_artifacts(
     engine: Engine, store: ObjectStore, *, job_id: str | None = None, dry_run: bool = False
 ) -> Garbage:
-    """Forget what jobs left that were removed for good, or one of them; what a model refers to stays."""
+    """Forget what jobs left that were removed for good, or one of them; what is a model, or about to become
+    one, stays."""
+    is_model = exists().where(Model.artifact_id == Artifact.id)
+    becomes_model = exists().where(
+        Promotion.artifact_id == Artifact.id, Promotion.status.in_(_UNFINISHED_PROMOTION)
+    )
     unneeded = (
         select(Artifact)
         .join(Job, Job.id == Artifact.job_id)
-        .where(Job.purged_at.is_not(None), ~exists().where(Model.artifact_id == Artifact.id))
+        .where(Job.purged_at.is_not(None), ~is_model, ~becomes_model)
         .order_by(Artifact.id)
     )
     if job_id is not None:

@@ -7,17 +7,20 @@ from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts import repository as artifact_repository
-from app.catalog.schemas import ModelObject
-from app.checkpoints.promotion import get_checkpoint, promote
-from app.checkpoints.repository import checkpoints_of
-from app.checkpoints.schemas import CheckpointObject, CheckpointWithFiles, Promotion
+from app.checkpoints.promotion import ask_promotion, get_checkpoint, get_promotion
+from app.checkpoints.repository import PromotionStatus, checkpoints_of
+from app.checkpoints.schemas import (
+    AskPromotion,
+    CheckpointObject,
+    CheckpointWithFiles,
+    PromotionObject,
+)
 from app.db.dependencies import ReadSession, engine_of
 from app.errors import (
     Conflict,
     Forbidden,
     NotFound,
     Unauthorized,
-    Unavailable,
     Unprocessable,
     problem_responses,
 )
@@ -54,10 +57,10 @@ def show_checkpoint(
 
 @router.post(
     "/v1/checkpoints/{checkpoint_id}/promote",
-    status_code=status.HTTP_201_CREATED,
+    status_code=status.HTTP_202_ACCEPTED,
     responses={
-        200: {"description": "The model that it was promoted to before.", "model": ModelObject},
-        **problem_responses(NotFound, Conflict, Unprocessable, Unavailable),
+        200: {"description": "It is done; `model_id` is the model.", "model": PromotionObject},
+        **problem_responses(NotFound, Conflict, Unprocessable),
     },
 )
 def promote_checkpoint(
@@ -67,14 +70,17 @@ def promote_checkpoint(
     request: Request,
     response: Response,
     checkpoint_id: str,
-    wanted: Annotated[Promotion | None, Body()] = None,
-) -> ModelObject:
-    """Make a model of a checkpoint: an artifact of the same bytes, which stays when the checkpoint goes.
+    wanted: Annotated[AskPromotion | None, Body()] = None,
+) -> PromotionObject:
+    """Make a model of a checkpoint: an artifact of the same bytes, which stays when the checkpoint goes. 202
+    while it takes time, 200 when it is done.
 
-    Every byte is read once before, so it takes as long as reading the weights. Repeated, it gives that model.
+    Every byte is read once before it is a model, by whoever keeps house; poll
+    `GET /v1/checkpoints/{checkpoint_id}/promotion`. From the first answer on the bytes stay. Asked again it
+    is the same promotion and the same model; one that failed begins anew.
     """
     settings: Settings = request.app.state.settings
-    promoted = promote(
+    promotion = ask_promotion(
         engine,
         store,
         checkpoint_id=checkpoint_id,
@@ -82,7 +88,14 @@ def promote_checkpoint(
         principal=principal,
         folder=settings.uploads_dir,
     )
-    if not promoted.is_new:
+    if promotion.status == PromotionStatus.SUCCEEDED:
         response.status_code = status.HTTP_200_OK
-    response.headers["Location"] = f"/v1/models/{promoted.model.id}"
-    return ModelObject.of(promoted.model)
+    response.headers["Location"] = f"/v1/checkpoints/{checkpoint_id}/promotion"
+    return PromotionObject.of(promotion)
+
+
+@router.get("/v1/checkpoints/{checkpoint_id}/promotion", responses=problem_responses(NotFound))
+def show_promotion(principal: CurrentPrincipal, session: ReadSession, checkpoint_id: str) -> PromotionObject:
+    """How far the promotion of a checkpoint is, and what became of it, also when the checkpoint is gone."""
+    found = get_promotion(session, project_id=principal.project_id, checkpoint_id=checkpoint_id)
+    return PromotionObject.of(found)

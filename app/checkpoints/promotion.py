@@ -1,7 +1,8 @@
-"""From a checkpoint to a model. A matter of files: the artifact of the model refers to the same bytes.
+"""Asking for the promotion of a checkpoint to a model, which is a matter of files.
 
-The weights lie in the checkpoint as transformers loads them, so nothing is converted and nothing is copied;
-only card, spec and manifest are written. The model stays when the checkpoint goes.
+The weights lie in the checkpoint as transformers loads them, so nothing is converted and nothing is copied:
+only card, spec and manifest are written, and an artifact that refers to the same bytes. With it they stay,
+also when the checkpoint goes. Before it becomes a model somebody reads them (`app.checkpoints.promoter`).
 """
 
 import hashlib
@@ -23,24 +24,21 @@ from app.artifacts.manifest import MANIFEST_NAME, FolderManifest, ManifestFile
 from app.artifacts.service import Origin, StoredFolder, new_artifact
 from app.catalog.receiving import UPLOAD_PREFIX
 from app.checkpoints.card import render_card
-from app.checkpoints.reading_room import place_to_read
-from app.checkpoints.repository import MODEL_FOLDER, Checkpoint, find_checkpoint
-from app.db.models import Artifact, Job, Model
+from app.checkpoints.repository import (
+    MODEL_FOLDER,
+    Checkpoint,
+    PromotionStatus,
+    find_checkpoint,
+    find_promotion,
+)
+from app.db.base import db_time
+from app.db.models import Artifact, Job, Promotion
 from app.db.session import read_only
 from app.errors import Conflict, NotFound
 from app.jobs import repository as jobs_repository
-from app.storage.digests import pieces_sha256
 from app.storage.store import ObjectMissing, ObjectStore, blob_key
 
 _CARD_NAME, _SPEC_NAME = "README.md", "fusion_spec.json"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Promoted:
-    """The model, and whether it is new."""
-
-    model: Model
-    is_new: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +64,21 @@ def get_checkpoint(session: Session, *, project_id: str, checkpoint_id: str) -> 
     return found
 
 
-def promote(
+def get_promotion(session: Session, *, project_id: str, checkpoint_id: str) -> Promotion:
+    """Where the promotion of a checkpoint stands, also when the checkpoint is gone by then.
+
+    Raises:
+        NotFound: nobody asked for one, or its model was deleted; another project's is none either.
+    """
+    found = find_promotion(session, project_id=project_id, checkpoint_id=checkpoint_id)
+    if found is None:
+        raise NotFound(
+            f"no promotion of {checkpoint_id!r} was asked for in this project", code="promotion_not_found"
+        )
+    return found
+
+
+def ask_promotion(
     engine: Engine,
     store: ObjectStore,
     *,
@@ -74,8 +86,8 @@ def promote(
     name: str | None,
     principal: Principal,
     folder: Path,
-) -> Promoted:
-    """Make a model of a checkpoint. Once more gives that model, also when the checkpoint is gone by then.
+) -> Promotion:
+    """Queue the promotion of a checkpoint. Asked again it is the same one; one that failed begins anew.
 
     Args:
         name: of the model; job and step number when not given.
@@ -83,30 +95,22 @@ def promote(
 
     Raises:
         NotFound: no such checkpoint, or no longer.
-        Conflict: it holds no model, or its bytes are damaged.
-        Unavailable: as many are being read as may.
+        Conflict: it holds no model.
     """
     project_id = principal.project_id
     with read_only(engine) as session:
-        made = _promoted(session, checkpoint_id)
-        if made is not None:
-            return Promoted(model=made, is_new=False)
+        asked = _asked(session, project_id=project_id, checkpoint_id=checkpoint_id)
+        if asked is not None:
+            return asked
         plan = _plan(session, project_id=project_id, checkpoint_id=checkpoint_id, name=name)
-    with place_to_read():
-        _check_bytes(store, plan, project_id=project_id)
 
-    def record(session: Session, stored: StoredFolder) -> Promoted:
-        job = jobs_repository.lock_job(session, plan.job.id)
-        found = _promoted(session, checkpoint_id)
-        if found is not None:
-            return Promoted(model=found, is_new=False)
+    def record(session: Session, stored: StoredFolder) -> Promotion:
+        jobs_repository.lock_job(session, plan.job.id)
+        asked = _asked(session, project_id=project_id, checkpoint_id=checkpoint_id)
+        if asked is not None:
+            return asked
         require_blobs(session, store, stored.files, project_id=project_id)
-        model = _record(session, plan, stored, principal=principal)
-        message = f"{model.id} is the model after {plan.checkpoint.number} optimiser steps"
-        details = {"model_id": model.id, "checkpoint_id": checkpoint_id}
-        jobs_repository.add_event(session, job, "checkpoint_promoted", message, details=details)
-        session.refresh(model)
-        return Promoted(model=model, is_new=True)
+        return _record(session, plan, stored, principal=principal)
 
     try:
         return store_and_record(
@@ -116,8 +120,10 @@ def promote(
         raise _gone(checkpoint_id) from error
 
 
-def _promoted(session: Session, checkpoint_id: str) -> Model | None:
-    return session.scalars(select(Model).where(Model.checkpoint_id == checkpoint_id)).one_or_none()
+def _asked(session: Session, *, project_id: str, checkpoint_id: str) -> Promotion | None:
+    """A promotion that was asked for and has not failed."""
+    found = find_promotion(session, project_id=project_id, checkpoint_id=checkpoint_id)
+    return None if found is None or found.status == PromotionStatus.FAILED else found
 
 
 def _plan(session: Session, *, project_id: str, checkpoint_id: str, name: str | None) -> _Plan:
@@ -135,23 +141,6 @@ def _plan(session: Session, *, project_id: str, checkpoint_id: str, name: str | 
     ]
     given = name or f"{job.name}-step-{checkpoint.number}"
     return _Plan(checkpoint=checkpoint, job=job, name=given, files=tuple(files))
-
-
-def _check_bytes(store: ObjectStore, plan: _Plan, *, project_id: str) -> None:
-    """Read every byte once: a model that is made now should not turn out broken at its first download."""
-    checkpoint_id = plan.checkpoint.artifact.id
-    for file in plan.files:
-        key = blob_key(project_id=project_id, sha256=file.sha256)
-        try:
-            found = pieces_sha256(store.open_range(key, start=0, end=file.size))
-        except ObjectMissing as error:
-            with_reason = f"{file.path} of {checkpoint_id} is not in the storage"
-            raise Conflict(with_reason, code="checkpoint_damaged") from error
-        if found != file.sha256:
-            raise Conflict(
-                f"{file.path} of {checkpoint_id} has sha256 {found}, expected {file.sha256}",
-                code="checkpoint_damaged",
-            )
 
 
 def _store(store: ObjectStore, plan: _Plan, *, project_id: str, folder: Path) -> StoredFolder:
@@ -180,7 +169,7 @@ def _store(store: ObjectStore, plan: _Plan, *, project_id: str, folder: Path) ->
     return StoredFolder(manifest=manifest, files=(*manifest.files, described))
 
 
-def _record(session: Session, plan: _Plan, stored: StoredFolder, *, principal: Principal) -> Model:
+def _record(session: Session, plan: _Plan, stored: StoredFolder, *, principal: Principal) -> Promotion:
     checkpoint = plan.checkpoint.artifact
     assert checkpoint.attempt is not None, "an attempt wrote it"
     origin = Origin(
@@ -193,17 +182,24 @@ def _record(session: Session, plan: _Plan, stored: StoredFolder, *, principal: P
         role=checkpoint.id,
     )
     artifact = _artifact_of(session, stored, origin=origin)
-    model = Model(
-        project_id=principal.project_id,
-        name=plan.name,
-        artifact_id=artifact.id,
-        checkpoint_id=checkpoint.id,
-        checkpoint_job_id=plan.job.id,
-        created_by=principal.key_id,
-    )
-    session.add(model)
+    promotion = session.get(Promotion, checkpoint.id)
+    if promotion is None:
+        promotion = Promotion(
+            checkpoint_id=checkpoint.id, project_id=principal.project_id, job_id=plan.job.id
+        )
+        session.add(promotion)
+    # The number of the attempt stays: who read for an earlier promotion has no say in this one.
+    promotion.artifact_id = artifact.id
+    promotion.name = plan.name
+    promotion.status = PromotionStatus.QUEUED
+    promotion.num_bytes = artifact.num_bytes
+    promotion.num_bytes_read = 0
+    promotion.leased_until = promotion.model_id = promotion.error = promotion.finished_at = None
+    promotion.created_by = principal.key_id
+    promotion.created_at = db_time()
     session.flush()
-    return model
+    session.refresh(promotion)
+    return promotion
 
 
 def _artifact_of(session: Session, stored: StoredFolder, *, origin: Origin) -> Artifact:

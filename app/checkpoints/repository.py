@@ -1,16 +1,26 @@
-"""Queries on checkpoints: the parts that a training leaves while it runs."""
+"""Queries on checkpoints, the parts that a training leaves while it runs, and on their promotions."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.artifacts.kinds import ArtifactKind
-from app.db.models import Artifact, ArtifactFile, Job, Model, Step
+from app.db.models import Artifact, ArtifactFile, Job, Model, Promotion, Step
 
 MODEL_FOLDER = "model/"
 """Below it a checkpoint holds a folder that transformers loads."""
+
+
+class PromotionStatus(StrEnum):
+    """Where a promotion stands: queued -> running -> succeeded | failed; a lost one is begun again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +95,41 @@ def checkpoints_of(session: Session, *, project_id: str, job_id: str) -> list[Ch
         )
         for artifact, step in rows
     ]
+
+
+def find_promotion(session: Session, *, project_id: str, checkpoint_id: str) -> Promotion | None:
+    """The last promotion of a checkpoint; None when there was none, or its model was deleted."""
+    model = find_promoted(session, checkpoint_id)
+    query = select(Promotion).where(
+        Promotion.checkpoint_id == checkpoint_id, Promotion.project_id == project_id
+    )
+    found = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    if model is None:
+        return None if found is None or found.status == PromotionStatus.SUCCEEDED else found
+    return found if found is not None and found.model_id == model.id else _of_earlier_release(session, model)
+
+
+def find_promoted(session: Session, checkpoint_id: str) -> Model | None:
+    """The model that was made of a checkpoint."""
+    return session.scalars(select(Model).where(Model.checkpoint_id == checkpoint_id)).one_or_none()
+
+
+def _of_earlier_release(session: Session, model: Model) -> Promotion:
+    """How a model is told of that was promoted at once, when a promotion left no row."""
+    artifact = session.scalars(select(Artifact).where(Artifact.id == model.artifact_id)).one()
+    return Promotion(
+        checkpoint_id=model.checkpoint_id,
+        project_id=model.project_id,
+        job_id=model.checkpoint_job_id,
+        artifact_id=artifact.id,
+        name=model.name,
+        status=PromotionStatus.SUCCEEDED,
+        num_bytes=artifact.num_bytes,
+        num_bytes_read=artifact.num_bytes,
+        model_id=model.id,
+        created_at=model.created_at,
+        finished_at=model.created_at,
+    )
 
 
 def _checkpoints(project_id: str) -> Select[Artifact, Step]:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.artifacts.schemas import ArtifactFileObject
-from app.checkpoints.repository import Checkpoint
+from app.checkpoints.repository import Checkpoint, PromotionStatus
 from app.db.base import unix_seconds
-from app.db.models import ArtifactFile
+from app.db.models import ArtifactFile, Promotion
 
 _RESUMABLE: Final = frozenset({"pending", "queued", "running", "failed"})
 _EXAMPLE: dict[str, Any] = {
@@ -30,6 +30,19 @@ _EXAMPLE: dict[str, Any] = {
     "is_last": True,
     "model_id": None,
     "created_at": 1_764_043_200,
+}
+_PROMOTION_EXAMPLE: dict[str, Any] = {
+    "object": "promotion",
+    "checkpoint_id": "art-01m8k3ahm7cdbtcg9rentgbecg",
+    "job_id": "job-01m8k3235xeyzw3s01z4mz3f1a",
+    "name": "wise-800",
+    "status": "running",
+    "num_bytes": 13_476_839_424,
+    "num_bytes_read": 4_294_967_296,
+    "model_id": None,
+    "error": None,
+    "created_at": 1_764_043_200,
+    "finished_at": None,
 }
 
 
@@ -84,7 +97,7 @@ class CheckpointWithFiles(CheckpointObject):
         return cls(**_fields(checkpoint), files=[ArtifactFileObject.of(file) for file in files])
 
 
-class Promotion(BaseModel):
+class AskPromotion(BaseModel):
     """What the model should be called."""
 
     model_config = ConfigDict(
@@ -92,7 +105,56 @@ class Promotion(BaseModel):
     )
 
     name: Annotated[str | None, Field(min_length=1, max_length=200)] = None
-    """`<job>-step-<number>` when not given. Ignored where the checkpoint was promoted before."""
+    """`<job>-step-<number>` when not given. Ignored where a promotion was asked for before."""
+
+
+class PromotionError(BaseModel):
+    """Why no model could be made."""
+
+    code: str
+    """`checkpoint_damaged`, or `checkpoint_not_found` where its bytes were removed meanwhile."""
+    message: str
+    hint: str
+
+
+class PromotionObject(BaseModel):
+    """A model that is made of a checkpoint. Its bytes are read first, so it takes as long as that."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, json_schema_extra={"examples": [_PROMOTION_EXAMPLE]}
+    )
+
+    object: Literal["promotion"] = "promotion"
+    checkpoint_id: str
+    job_id: str
+    name: str
+    """Of the model."""
+    status: PromotionStatus
+    """`queued` until somebody reads, `running` while they do; then `succeeded` or `failed`."""
+    num_bytes: int
+    num_bytes_read: int
+    """Renewed every few seconds; after a crash it begins again."""
+    model_id: str | None
+    """The model, once there is one."""
+    error: PromotionError | None
+    created_at: int
+    finished_at: int | None
+
+    @classmethod
+    def of(cls, promotion: Promotion) -> Self:
+        finished_at = promotion.finished_at
+        return cls(
+            checkpoint_id=promotion.checkpoint_id,
+            job_id=promotion.job_id,
+            name=promotion.name,
+            status=PromotionStatus(promotion.status),
+            num_bytes=promotion.num_bytes,
+            num_bytes_read=promotion.num_bytes_read,
+            model_id=promotion.model_id,
+            error=None if promotion.error is None else PromotionError(**promotion.error),
+            created_at=unix_seconds(promotion.created_at),
+            finished_at=None if finished_at is None else unix_seconds(finished_at),
+        )
 
 
 def _fields(checkpoint: Checkpoint) -> dict[str, Any]:

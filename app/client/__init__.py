@@ -10,6 +10,7 @@ from app.client.errors import (
     GoneError,
     InvalidRequestError,
     NotFoundError,
+    PromotionFailedError,
     RateLimitedError,
     ServerError,
     StreamRefusedError,
@@ -22,7 +23,7 @@ from app.client.resources.files import File
 from app.client.resources.following import Curve, Curves, Event, LogLine, MetricPoint
 from app.client.resources.jobs import Attempt, Estimate, Figure, Job, JobError, Progress, Step
 from app.client.resources.recipes import Recipe
-from app.client.resources.results import Artifact, Checkpoint, Model
+from app.client.resources.results import Artifact, Checkpoint, Model, Promotion
 from app.client.resources.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -55,6 +56,8 @@ __all__ = [
     "NotFoundError",
     "Progress",
     "Project",
+    "Promotion",
+    "PromotionFailedError",
     "RateLimitedError",
     "Recipe",
     "ServerError",

@@ -11,6 +11,7 @@ ClientError
 │   └── ServerError          5xx
 ├── UnreachableError         no answer, after retries
 ├── StreamRefusedError       an answer that is no stream of events
+├── PromotionFailedError     a checkpoint of which no model could be made
 └── DownloadError            bytes that are not what the service promised, or no room for them
 """
 
@@ -35,6 +36,10 @@ class UnreachableError(ClientError):
 
 class StreamRefusedError(ClientError):
     """What should be a stream of events is none: the service is older, or a proxy is in between."""
+
+
+class PromotionFailedError(ClientError):
+    """No model could be made of a checkpoint: its bytes are damaged, or gone."""
 
 
 class DownloadError(ClientError):

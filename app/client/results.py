@@ -1,12 +1,13 @@
 """Calls about what jobs made: models, artifacts, and their bytes."""
 
+import time
 from pathlib import Path
 
 from app.client.calls import PAGE_SIZE, Calls
 from app.client.download import OnProgress, download_artifact
-from app.client.errors import NotFoundError
+from app.client.errors import NotFoundError, PromotionFailedError
 from app.client.resources.jobs import Job
-from app.client.resources.results import Artifact, Checkpoint, Model
+from app.client.resources.results import Artifact, Checkpoint, Model, Promotion
 
 
 class Results(Calls):
@@ -33,14 +34,33 @@ class Results(Calls):
         """Those that are there, the oldest first."""
         return self._list(f"/v1/jobs/{job_id}/checkpoints", Checkpoint)
 
-    def promote(self, checkpoint_id: str, *, name: str | None = None) -> Model:
-        """Make a model of a checkpoint; the same one when it was done before."""
+    def promote(self, checkpoint_id: str, *, name: str | None = None, poll_seconds: float = 1.0) -> Model:
+        """Make a model of a checkpoint and wait for it; the same one when it was done before.
+
+        Raises:
+            PromotionFailedError: no model could be made of it.
+        """
+        promotion = self.ask_promotion(checkpoint_id, name=name)
+        while not promotion.is_finished:
+            time.sleep(poll_seconds)
+            promotion = self.get_promotion(checkpoint_id)
+        if promotion.model_id is None:
+            error = promotion.error or {}
+            raise PromotionFailedError(error.get("message", "no model was made"), hint=error.get("hint"))
+        return self.get_model(promotion.model_id)
+
+    def ask_promotion(self, checkpoint_id: str, *, name: str | None = None) -> Promotion:
+        """Have a model made of a checkpoint; `get_promotion` tells how far that is."""
         wanted = {} if name is None else {"name": name}
-        # Safe to send again: a second promotion gives the first one's model.
+        # Safe to send again: a second request gives the first one's promotion.
         answer = self._transport.request(
             "POST", f"/v1/checkpoints/{checkpoint_id}/promote", json=wanted, repeatable=True
         )
-        return Model.model_validate(answer)
+        return Promotion.model_validate(answer)
+
+    def get_promotion(self, checkpoint_id: str) -> Promotion:
+        answer = self._transport.request("GET", f"/v1/checkpoints/{checkpoint_id}/promotion")
+        return Promotion.model_validate(answer)
 
     def artifacts(self, *, job_id: str) -> list[Artifact]:
         return self._list("/v1/artifacts", Artifact, params={"job_id": job_id})

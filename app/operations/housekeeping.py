@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from app.catalog.file_checks import FileChecker
+from app.checkpoints.promoter import Promoter
 from app.db.session import create_engine
 from app.jobs.service import Reconciler
 from app.logs import get_logger
@@ -113,7 +114,7 @@ def mending_chores(engine: Engine, settings: Settings) -> list[Chore]:
 
 
 def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[Chore]:
-    """Those, garbage collection, checks of large files, and webhooks: one process is enough for them."""
+    """Those, garbage collection, checks of large files, promotions and webhooks: one process is enough."""
     gc = Chore(
         name="gc", every_seconds=settings.gc_seconds, run=lambda: collect_garbage(engine, store, settings)
     )
@@ -124,6 +125,13 @@ def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[C
         run=checker.run_once,
         interrupt=checker.interrupt,
     )
+    promoter = Promoter(engine, store)
+    promote = Chore(
+        name="promote",
+        every_seconds=settings.poll_seconds,
+        run=promoter.run_once,
+        interrupt=promoter.interrupt,
+    )
     courier = open_courier(engine, settings)
     deliver = Chore(
         name="webhooks",
@@ -131,7 +139,7 @@ def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[C
         run=courier.run_once,
         interrupt=courier.interrupt,
     )
-    return [*mending_chores(engine, settings), gc, check, deliver]
+    return [*mending_chores(engine, settings), gc, check, promote, deliver]
 
 
 def keep_house(settings: Settings) -> None:

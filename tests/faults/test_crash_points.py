@@ -38,6 +38,7 @@ ELSEWHERE = {
     "object.put": "tests/faults/test_remote_storage.py",
     "object.piece_sent": "tests/faults/test_remote_storage.py",
     "webhook.sent": "tests/faults/test_webhooks.py",
+    "promotion.read": "tests/faults/test_promotions.py",
     "checkpoint.file_written": "tests/faults/test_training_checkpoints.py",
 }
 NUM_OPEN_JOBS = 3

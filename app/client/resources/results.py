@@ -32,6 +32,22 @@ class Checkpoint(Resource):
     created_at: int
 
 
+class Promotion(Resource):
+    """A model that is made of a checkpoint, whose bytes are read first."""
+
+    checkpoint_id: str
+    name: str
+    status: str
+    num_bytes: int
+    num_bytes_read: int
+    model_id: str | None = None
+    error: dict[str, str] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in ("succeeded", "failed")
+
+
 class ArtifactFile(Resource):
     path: str
     size: int

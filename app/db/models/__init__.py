@@ -16,6 +16,7 @@ from app.db.models.metric_point import MetricPoint
 from app.db.models.model import Model
 from app.db.models.outbox_message import OutboxMessage
 from app.db.models.project import Project
+from app.db.models.promotion import Promotion
 from app.db.models.secret import Secret
 from app.db.models.step import Step
 from app.db.models.step_need import StepNeed
@@ -42,6 +43,7 @@ __all__ = [
     "Model",
     "OutboxMessage",
     "Project",
+    "Promotion",
     "Secret",
     "Step",
     "StepNeed",
