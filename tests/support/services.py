@@ -30,6 +30,7 @@ from tests.support.server_folders import server_folder
 
 START_SECONDS = 30
 START_ATTEMPTS = 3
+SUPERUSER = "fusion"
 
 
 class PortTakenError(RuntimeError):
@@ -106,22 +107,22 @@ def out_of_reach(server_url: str, database_url: str) -> Iterator[None]:
 
 
 @contextmanager
-def private_postgres() -> Iterator[str]:
+def private_postgres(*, superuser: str = SUPERUSER) -> Iterator[str]:
     """Start a PostgreSQL of our own on a free loopback port; it dies with this process."""
     with server_folder("postgres") as folder:
-        data = init_postgres(folder)
-        with started(lambda port: start_postgres(data, port=port)) as (process, port):
-            yield f"postgresql+psycopg://fusion@127.0.0.1:{port}/postgres"
+        data = init_postgres(folder, superuser=superuser)
+        with started(lambda port: start_postgres(data, port=port, superuser=superuser)) as (process, port):
+            yield f"postgresql+psycopg://{superuser}@127.0.0.1:{port}/postgres"
             stop(process, signal.SIGINT)
 
 
-def init_postgres(folder: Path) -> Path:
+def init_postgres(folder: Path, *, superuser: str = SUPERUSER) -> Path:
     """A new cluster in a folder; where its data lies."""
     user = _unprivileged_user()
     if user is not None:
         shutil.chown(folder, user.pw_uid, user.pw_gid)
     data = folder / "data"
-    initdb = [str(_postgres_binaries() / "initdb"), "-D", str(data), "-U", "fusion", "-A", "trust"]
+    initdb = [str(postgres_binaries() / "initdb"), "-D", str(data), "-U", superuser, "-A", "trust"]
     command = [*initdb, "-E", "UTF8", "--locale=C", "-N"]
     subprocess.run(command, check=True, cwd=folder, capture_output=True, **_as_user(user))
     return data
@@ -165,7 +166,9 @@ def started(
         stop(process, signal.SIGQUIT)
 
 
-def start_postgres(data: Path, *, port: int, durable: bool = False) -> subprocess.Popen[bytes]:
+def start_postgres(
+    data: Path, *, port: int, durable: bool = False, superuser: str = SUPERUSER
+) -> subprocess.Popen[bytes]:
     """Start the server of a cluster; one that is `durable` may be killed and started again.
 
     Raises:
@@ -175,7 +178,7 @@ def start_postgres(data: Path, *, port: int, durable: bool = False) -> subproces
     if not durable:
         options += ["fsync=off", "full_page_writes=off"]
     command = [
-        _postgres_binaries() / "postgres",
+        postgres_binaries() / "postgres",
         "-D",
         data,
         "-p",
@@ -186,7 +189,7 @@ def start_postgres(data: Path, *, port: int, durable: bool = False) -> subproces
     process = spawn(command, data.parent / "log", death_signal=signal.SIGQUIT, user=user)
 
     def is_ours() -> bool:
-        with psycopg.connect(host="127.0.0.1", port=port, user="fusion", dbname="postgres") as connection:
+        with psycopg.connect(host="127.0.0.1", port=port, user=superuser, dbname="postgres") as connection:
             row = connection.execute("SHOW data_directory").fetchone()
         return row is not None and Path(row[0]) == data
 
@@ -280,7 +283,7 @@ def _connect(server_url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(plain, autocommit=True)
 
 
-def _postgres_binaries() -> Path:
+def postgres_binaries() -> Path:
     """Folder of the newest installed server."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     found = str(versions[-1]) if versions else shutil.which("initdb")
