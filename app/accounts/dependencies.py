@@ -18,6 +18,7 @@ from app.db.dependencies import bind_project, engine_of, service_engine_of, take
 from app.db.notes import noted
 from app.db.session import in_transaction, read_only, transaction
 from app.errors import Forbidden, NotFound, Unauthorized
+from app.rate_limits.addresses import caller_of
 from app.rate_limits.limiter import Limiter
 
 PROJECT_HEADER: Final = "OpenAI-Project"
@@ -67,7 +68,7 @@ def _authenticate(
         with read_only(engine) as session:
             found = service.authenticate(session, credentials.credentials, pepper=pepper_of(request))
     except Unauthorized:
-        limiter.require(address=request.client.host if request.client is not None else "")
+        limiter.require(address=caller_of(request.client.host) if request.client is not None else "")
         raise
     own = found.principal
     request.state.answer_headers = limiter.require(key=own.key_id, project=own.project_id)

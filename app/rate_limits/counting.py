@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
@@ -17,7 +18,8 @@ ANSWER_SECONDS: Final = 0.2
 """How long a request waits for Redis."""
 PAUSE_SECONDS: Final = 10.0
 """How long nobody asks a Redis that did not answer."""
-_MAX_NAMES: Final = 100_000
+MAX_NAMES: Final = 100_000
+"""Counted at once without Redis."""
 
 log = get_logger(__name__)
 
@@ -31,19 +33,22 @@ class Counter(Protocol):
 
 @dataclass(kw_only=True)
 class LocalCounter:
-    """Counts what this process sees."""
+    """Counts what this process sees. Of too many names it forgets the one that was silent for longest:
+    whoever asks all the time is remembered, however many others come."""
 
     _window: int = 0
-    _counts: dict[str, int] = field(default_factory=dict)
+    _counts: OrderedDict[str, int] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, name: str, *, window: int) -> int:
         with self._lock:
-            if window != self._window or len(self._counts) >= _MAX_NAMES:
+            if window != self._window:
                 self._window = window
                 self._counts.clear()
-            self._counts[name] = self._counts.get(name, 0) + 1
-            return self._counts[name]
+            used = self._counts[name] = self._counts.pop(name, 0) + 1
+            if len(self._counts) > MAX_NAMES:
+                self._counts.popitem(last=False)
+            return used
 
 
 class RedisCounter:

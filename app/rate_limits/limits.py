@@ -15,4 +15,4 @@ class RateLimits(BaseModel):
     project: Annotated[int, Field(ge=1)] | None = 18_000
     """Of all keys of a project together."""
     address: Annotated[int, Field(ge=1)] | None = 600
-    """From one address without a key that works."""
+    """From one address without a key that works; of IPv6 from one network of 64 bits."""

@@ -3,6 +3,8 @@
 import pytest
 
 from app.errors import TooManyRequests
+from app.rate_limits.addresses import caller_of
+from app.rate_limits.counting import MAX_NAMES, LocalCounter
 from app.rate_limits.limiter import LOCAL_SHARE, Limiter
 from app.rate_limits.limits import RateLimits
 from tests.support.services import free_port
@@ -82,3 +84,35 @@ def test_a_redis_that_is_not_there_leaves_a_part_of_the_limit() -> None:
     limiter = Limiter(RateLimits(key=40), redis_url=f"redis://127.0.0.1:{free_port()}/0", clock=Clock())
 
     assert num_let_through(limiter, tries=40, key="a") == 40 // LOCAL_SHARE
+
+
+def test_who_keeps_asking_is_remembered_among_too_many_names() -> None:
+    counter = LocalCounter()
+    for stranger in range(MAX_NAMES - 1):
+        counter.count(f"address/{stranger}", window=1)
+    persistent = [counter.count("address/persistent", window=1)]
+    for stranger in range(3 * 1000):
+        if stranger % 1000 == 0:
+            persistent.append(counter.count("address/persistent", window=1))
+        counter.count(f"address/later {stranger}", window=1)
+
+    assert persistent == [1, 2, 3, 4]
+    assert counter.count("address/0", window=1) == 1
+    assert counter.count(f"address/{MAX_NAMES - 2}", window=1) == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "counted_for"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_an_ipv6_host_is_counted_by_its_network(host: str, counted_for: str) -> None:
+    assert caller_of(host) == counted_for

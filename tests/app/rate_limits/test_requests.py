@@ -58,6 +58,20 @@ def test_strangers_are_limited_by_address_and_hold_nobody_up(tmp_path: Path, hea
     assert api.client.get("/v1/jobs", headers=api.headers).status_code == 200
 
 
+def test_strangers_of_one_ipv6_network_are_one_caller(tmp_path: Path) -> None:
+    api = make_api(tmp_path, rate_limits=RateLimits(address=2))
+
+    found = {
+        network: {
+            TestClient(api.app, client=(f"2001:db8:1:{network}::{host}", 50_000)).get("/v1/jobs").status_code
+            for host in range(1, 8)
+        }
+        for network in ("a", "b")
+    }
+
+    assert found == {"a": {401, 429}, "b": {401, 429}}
+
+
 def test_routes_without_a_key_are_not_limited(tmp_path: Path) -> None:
     api = make_api(tmp_path, rate_limits=RateLimits(address=1))
 
