@@ -11,7 +11,7 @@ down, so that whatever libraries print cannot be mistaken for one; standard outp
     {"type": "error", "code", "category", ...}    the last event of a failure; exit code 1
 
 Secrets come as one JSON object, name to value, over a pipe of their own: they stand in no file, no argument
-and no environment, and whatever the process prints or sends is scrubbed of them.
+and no environment. The supervisor scrubs what the process prints and sends of them.
 
 Any other end (a signal, another exit code, no last event) is a crash.
 """
@@ -39,7 +39,6 @@ from fusion.io.atomic import read_json
 from fusion.io.stage_inputs import StageInputs
 from fusion.pipeline import run_stage
 from fusion.plan import Stage
-from fusion.scrubbing import NOTHING_SECRET, Scrubber, scrubbing_output
 from fusion.spec import FusionSpec
 
 _PR_SET_PDEATHSIG = 1
@@ -61,11 +60,10 @@ class EventPipe:
 
     descriptor: int
     out_dir: Path
-    scrubber: Scrubber = NOTHING_SECRET
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, event: dict[str, Any]) -> None:
-        line = memoryview((self.scrubber.scrub(json.dumps(event)) + "\n").encode())
+        line = memoryview((json.dumps(event) + "\n").encode())
         with self.lock:
             while line:
                 line = line[os.write(self.descriptor, line) :]
@@ -119,11 +117,10 @@ def run_request(path: Path, *, events_descriptor: int, secrets_descriptor: int |
     if not has_reader(events_descriptor):
         sys.exit("the supervisor ended before the stage began")
     secrets = {} if secrets_descriptor is None else receive_secrets(secrets_descriptor)
-    scrubber = scrubbing_output(secrets.values())
-    events = EventPipe(events_descriptor, path.parent, scrubber)
+    events = EventPipe(events_descriptor, path.parent)
     try:
         request = read_request(path, secrets=secrets)
-        events = EventPipe(events_descriptor, request.out_dir, scrubber)
+        events = EventPipe(events_descriptor, request.out_dir)
         write_log("stage began", stage=request.stage, subject=request.inputs.subject)
         report = run_stage(request.stage, request.spec, request.inputs, request.out_dir, progress=events)
     except Exception as error:  # noqa: BLE001 - the border of the process: every failure becomes an event

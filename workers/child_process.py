@@ -1,4 +1,6 @@
-"""One attempt's process: started in a session of its own, heard over a pipe, ended with all it started.
+"""One attempt's process: started in a session of its own, heard over pipes, ended with all it started.
+
+Whatever comes out of it, printed or sent, by Python or by native code, passes the scrubber on its way in.
 
 The leader is reaped last: while it is a zombie its id cannot go to a stranger, so signals to its group never
 reach somebody else's process.
@@ -18,6 +20,8 @@ from typing import Any
 
 from app.operations.processes import PROC, members_of_session
 from fusion.errors import InternalError
+from workers.scrubbing import Scrubber
+from workers.stage_output import StageOutput
 
 TERMINATE_SECONDS = 10.0
 KILL_SECONDS = 10.0
@@ -32,10 +36,13 @@ Event = dict[str, Any]
 class ChildProcess:
     """A running stage. Leave the `started` block and nothing of it is left."""
 
-    def __init__(self, process: subprocess.Popen[bytes], *, events_descriptor: int) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], *, events_descriptor: int, scrubber: Scrubber
+    ) -> None:
         self.pid = process.pid
         self._process = process
         self._descriptor = events_descriptor
+        self._scrubber = scrubber
         self._buffer = b""
         os.set_blocking(events_descriptor, False)
 
@@ -74,7 +81,7 @@ class ChildProcess:
         *lines, self._buffer = self._buffer.split(b"\n")
         if len(self._buffer) > _MAX_EVENT_BYTES:
             raise InternalError("the stage sent an event without an end", code="stage_protocol")
-        return [_parse(line) for line in lines if line]
+        return [_parse(self._scrubber.scrub(line)) for line in lines if line]
 
     def ask_to_end(self) -> None:
         """Send the group SIGTERM: a stage that can stores what it has, any other ends at once."""
@@ -123,51 +130,54 @@ def started(
     """Run `command REQUEST --events-fd N` with its output in `log`.
 
     `secrets` reach it through a pipe (`--secrets-fd M`): arguments and environment can be read in `/proc`.
+    What it prints and sends is scrubbed of them.
 
     Must be called from a thread that outlives the block: the kernel ties the child to that thread.
     """
-    reader, writer = os.pipe()
-    with log.open("ab") as output, ExitStack() as given:
-        words = [*command, str(request), "--events-fd", str(writer)]
-        inherited = [writer]
-        if secrets:
-            inherited.append(given.enter_context(_readable(secrets)))
-            words += ["--secrets-fd", str(inherited[-1])]
-        try:
+    scrubber = Scrubber((secrets or {}).values())
+    with ExitStack() as readers:
+        # Closed as soon as the process has its copies: the end of a pipe is the end of its last writer.
+        with ExitStack() as given:
+            events, inherited = _pipe(readers, given)
+            printed, output = _pipe(readers, given)
+            readers.enter_context(StageOutput(printed, log, scrubber))
+            words = [*command, str(request), "--events-fd", str(inherited)]
+            descriptors = [inherited]
+            if secrets:
+                descriptors.append(_readable(secrets, given))
+                words += ["--secrets-fd", str(descriptors[-1])]
             process = subprocess.Popen(
                 words,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**_plain_environment(), "PYTHONUNBUFFERED": "1", **(environment or {})},
-                pass_fds=inherited,
+                pass_fds=descriptors,
                 start_new_session=True,
             )
-        except OSError:
-            os.close(reader)
-            raise
+        child = ChildProcess(process, events_descriptor=events, scrubber=scrubber)
+        try:
+            yield child
         finally:
-            os.close(writer)
-    child = ChildProcess(process, events_descriptor=reader)
-    try:
-        yield child
-    finally:
-        child.kill()
-        os.close(reader)
+            child.kill()
 
 
-@contextmanager
-def _readable(secrets: Mapping[str, str]) -> Iterator[int]:
+def _pipe(readers: ExitStack, writers: ExitStack) -> tuple[int, int]:
+    """Both ends of a new pipe, each closed with its stack."""
+    reader, writer = os.pipe()
+    readers.callback(os.close, reader)
+    writers.callback(os.close, writer)
+    return reader, writer
+
+
+def _readable(secrets: Mapping[str, str], held: ExitStack) -> int:
     """The reading end of a pipe that holds secrets as JSON. Whoever reads them takes them out of it."""
     data = json.dumps(dict(secrets)).encode()
     assert len(data) <= _MAX_SECRETS_BYTES, "a pipe without a reader takes no more"
-    reader, writer = os.pipe()
-    try:
+    with ExitStack() as written:
+        reader, writer = _pipe(held, written)
         os.write(writer, data)
-        os.close(writer)
-        yield reader
-    finally:
-        os.close(reader)
+    return reader
 
 
 def _plain_environment() -> dict[str, str]:

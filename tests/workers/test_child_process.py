@@ -1,5 +1,6 @@
 """A child process is heard, ended with its family, and found again by whoever cleans up."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from fusion.errors import InternalError
 from workers.child_process import ChildProcess, Event, started
+from workers.scrubbing import Scrubber
+from workers.stage_output import StageOutput
 
 TALK = """
 import os, sys
@@ -17,6 +20,20 @@ os.write(descriptor, b'{"type": "note", "mess')
 os.write(descriptor, b'age": "one"}\\n{"type": "report", "figures": {}}\\n')
 print("printed")
 """
+LEAK = """
+import ctypes, json, os, subprocess, sys
+given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+secret = json.loads(os.read(int(given["--secrets-fd"]), 9999))["token"]
+print("printed", secret, flush=True)
+os.write(2, f"cut {secret[:9]}".encode())
+os.write(2, f"{secret[9:]} here\\n".encode())
+ctypes.CDLL(None).dprintf(1, b"native %s\\n", secret.encode())
+subprocess.run(["echo", "child", secret])
+note = json.dumps({"type": "note", "message": f"sent {secret}"})
+os.write(int(given["--events-fd"]), f"{note}\\n".encode())
+os.write(2, secret.encode())
+"""
+CANARY = "hf_canaryThatShallNotBeSeen0123456789"
 
 
 def listen(child: ChildProcess) -> list[Event]:
@@ -26,10 +43,13 @@ def listen(child: ChildProcess) -> list[Event]:
     return events + child.read_events()
 
 
-def run(code: str, folder: Path) -> tuple[list[Event], int]:
-    request = folder / "request.json"
+def run(
+    code: str, folder: Path, *, secrets: dict[str, str] | None = None, log: Path | None = None
+) -> tuple[list[Event], int]:
+    request, log = folder / "request.json", log or folder / "log.txt"
     request.write_text("{}")
-    with started([sys.executable, "-c", code], request=request, log=folder / "log.txt") as child:
+    command = [sys.executable, "-c", code]
+    with started(command, request=request, log=log, secrets=secrets) as child:
         events = listen(child)
         return events, child.kill()
 
@@ -40,6 +60,30 @@ def test_events_arrive_whole_and_output_goes_to_the_log(tmp_path: Path) -> None:
     assert events == [{"type": "note", "message": "one"}, {"type": "report", "figures": {}}]
     assert status == 0
     assert (tmp_path / "log.txt").read_text() == "printed\n"
+
+
+def test_no_secret_comes_out_whoever_writes_it(tmp_path: Path) -> None:
+    events, status = run(LEAK, tmp_path, secrets={"token": CANARY})
+
+    assert (status, events) == (0, [{"type": "note", "message": "sent [secret]"}])
+    log = "printed [secret]\ncut [secret] here\nnative [secret]\nchild [secret]\n[secret]"
+    assert (tmp_path / "log.txt").read_text() == log
+
+
+def test_a_full_disk_costs_the_log_and_not_the_stage(tmp_path: Path) -> None:
+    flood = "import sys; print('x' * 1_000_000)"
+
+    assert run(flood, tmp_path, log=Path("/dev/full"))[1] == 0
+
+
+def test_output_that_a_runaway_holds_open_is_not_waited_for(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with StageOutput(reader, tmp_path / "log.txt", Scrubber([])):
+        os.write(writer, b"before")
+
+    os.close(writer)
+    os.close(reader)
+    assert (tmp_path / "log.txt").read_bytes() == b"before"
 
 
 @pytest.mark.parametrize("line", [b"text\\n", b"[1]\\n", b'{"no": "type"}\\n'])

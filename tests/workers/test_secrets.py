@@ -1,8 +1,9 @@
 """A secret goes to the hub and nowhere else: planted, used, and looked for everywhere."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,20 @@ from tests.workers.conftest import Workshop
 from workers.hub_cache import prune_hub_cache
 from workers.step_runner import run_one
 
+LOUD_STAGE = """
+import os
+from fusion import stage_process
+receive = stage_process.receive_secrets
+def receive_and_tell(descriptor):
+    secrets = receive(descriptor)
+    for value in secrets.values():
+        os.write(2, f"native code says {value}\\n".encode())
+    return secrets
+stage_process.receive_secrets = receive_and_tell
+from fusion.__main__ import main
+main()
+"""
+"""The stage itself, with a library in its process that writes what it was given to a file descriptor."""
 CANARY = "hf_canaryThatShallNotBeSeen0123456789"
 WRONG = "hf_wrongCanaryThatShallNotBeSeen01234"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -82,7 +97,9 @@ def scene(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Scene]:
     """A real stage on a worker, whose machine has no login of its own at the hub."""
-    workshop = make_workshop(lease_seconds=10, heartbeat_seconds=0.2)
+    made = make_workshop(lease_seconds=10, heartbeat_seconds=0.2)
+    command = (sys.executable, "-c", LOUD_STAGE, "stage")
+    workshop = replace(made, worker=replace(made.worker, stage_command=command))
     settings = workshop.worker.settings
     app = create_app(settings)
     key = ensure_admin_key(app.state.engine, path=tmp_path / "admin.key", pepper=app.state.key_pepper)
@@ -127,6 +144,7 @@ def test_a_secret_goes_to_the_hub_and_nowhere_else(
         event for event in scene.workshop.events(good["id"]) if event.message == "prepare is given secrets"
     ]
     assert [event.details for event in given] == [{"names": ["token"]}]
+    assert "native code says [secret]" in scene.workshop.log(good["id"])
     assert scene.seen_while_running == []
     for path in every_page(good["id"]):
         scene.ask("GET", path)
