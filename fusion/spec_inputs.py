@@ -91,13 +91,19 @@ class CorpusFile(SpecModel):
 
 
 class HubDataset(SpecModel):
-    """A dataset of the Hugging Face Hub at a pinned commit."""
+    """A dataset of the Hugging Face Hub at a pinned commit: its Parquet, JSONL or text files. Which of them
+    make up a split its card says, or else their names; nothing outside of the repository is read."""
 
     hub: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+    """Repository, `org/name`."""
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    """Commit: 40 hexadecimal digits."""
     config: FieldName | None = None
+    """Needed where the card lists several and none of them is the default one."""
     split: FieldName = "train"
+    """The name of a split, whole."""
     domain: Slug | None = None
+    """Label of every document; `domain_field` of a record wins over it."""
 
 
 class CorpusSpec(SpecModel):

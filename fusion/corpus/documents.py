@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
-from datasets.exceptions import DatasetNotFoundError
-
-from fusion.corpus.readers import Record, field_missing, format_of, read_jsonl, read_parquet, read_text
-from fusion.errors import CorpusInvalid, InfrastructureError, InternalError
-from fusion.spec import CorpusFile, CorpusSpec, HubDataset
+from fusion.corpus.hub_dataset import POINTER as DATASET_POINTER
+from fusion.corpus.hub_dataset import dataset_files
+from fusion.corpus.readers import (
+    Format,
+    Record,
+    field_missing,
+    format_of,
+    read_jsonl,
+    read_parquet,
+    read_text,
+)
+from fusion.errors import CorpusInvalid, InternalError
+from fusion.spec import CorpusFile, CorpusSpec
 
 DEFAULT_DOMAIN = "default"
 
@@ -35,7 +42,8 @@ def iter_documents(corpus: CorpusSpec, *, files: Mapping[str, Path]) -> Iterator
 
     Raises:
         CorpusInvalid: with codes corpus_file_missing, corpus_not_utf8, corpus_broken_line,
-            corpus_broken_file, corpus_field_missing, corpus_field_not_text.
+            corpus_broken_file, corpus_field_missing, corpus_field_not_text, corpus_dataset_unusable.
+        InfrastructureError: a dataset cannot be downloaded.
     """
     for index, file in enumerate(corpus.files):
         field = "path" if file.path is not None else "file_id"
@@ -48,12 +56,12 @@ def iter_documents(corpus: CorpusSpec, *, files: Mapping[str, Path]) -> Iterator
                 hint="check the path",
                 pointer=pointer,
             )
-        yield from _of_file(path, file=file, corpus=corpus, pointer=pointer)
+        kind = file.format or format_of(path)
+        yield from _of_file(path, kind, corpus=corpus, domain=file.domain, pointer=pointer)
     if corpus.dataset is not None:
-        for record in _dataset_records(corpus.dataset):
-            yield from _of_record(
-                record, corpus=corpus, domain=corpus.dataset.domain, pointer="/corpus/text_field"
-            )
+        for path, kind in dataset_files(corpus.dataset):
+            domain = corpus.dataset.domain
+            yield from _of_file(path, kind, corpus=corpus, domain=domain, pointer=DATASET_POINTER)
 
 
 def corpus_path(file: CorpusFile, *, files: Mapping[str, Path]) -> Path:
@@ -73,12 +81,14 @@ def render_messages(messages: Any) -> str | None:
     return None if None in contents else "\n\n".join(content for content in contents if content)
 
 
-def _of_file(path: Path, *, file: CorpusFile, corpus: CorpusSpec, pointer: str) -> Iterator[Document]:
-    match file.format or format_of(path):
+def _of_file(
+    path: Path, kind: Format, *, corpus: CorpusSpec, domain: str | None, pointer: str
+) -> Iterator[Document]:
+    match kind:
         case "text":
             for place, text in read_text(path, pointer=pointer):
                 if text:
-                    yield Document(text=text, domain=file.domain or DEFAULT_DOMAIN, place=place)
+                    yield Document(text=text, domain=domain or DEFAULT_DOMAIN, place=place)
             return
         case "jsonl":
             records = read_jsonl(path, pointer=pointer)
@@ -87,7 +97,7 @@ def _of_file(path: Path, *, file: CorpusFile, corpus: CorpusSpec, pointer: str) 
             columns += [corpus.domain_field] if corpus.domain_field else []
             records = read_parquet(path, columns=columns, pointer=pointer)
     for record in records:
-        yield from _of_record(record, corpus=corpus, domain=file.domain, pointer=pointer)
+        yield from _of_record(record, corpus=corpus, domain=domain, pointer=pointer)
 
 
 def _of_record(record: Record, *, corpus: CorpusSpec, domain: str | None, pointer: str) -> Iterator[Document]:
@@ -133,30 +143,3 @@ def _content_text(content: Any) -> str | None:
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         return "".join(str(part.get("text", "")) for part in content if part.get("type", "text") == "text")
     return None
-
-
-def _dataset_records(source: HubDataset) -> Iterator[Record]:
-    """Rows of a hub dataset at its pinned commit, memory-mapped from the local cache."""
-    label = f"{source.hub}@{source.revision[:12]}"
-    datasets.disable_progress_bars()
-    try:
-        rows = datasets.load_dataset(
-            source.hub, name=source.config, revision=source.revision, split=source.split
-        )
-    except (DatasetNotFoundError, ValueError) as error:
-        raise CorpusInvalid(
-            f"dataset {label} cannot be read: {error}",
-            code="corpus_dataset_unusable",
-            hint="check name, commit, config and split; a private dataset needs a token (HF_TOKEN)",
-            pointer="/corpus/dataset",
-        ) from error
-    except OSError as error:
-        raise InfrastructureError(
-            f"dataset {label} could not be downloaded: {error}",
-            code="hub_unreachable",
-            hint="check the worker's network, its proxy and HF_ENDPOINT, then retry; without a network, give "
-            "the text as corpus.files",
-            pointer="/corpus/dataset",
-        ) from error
-    for number, fields in enumerate(rows, start=1):
-        yield Record(place=f"{source.hub} row {number}", fields=fields)

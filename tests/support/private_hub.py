@@ -1,4 +1,7 @@
-"""A small hub on this machine that lets in who has the token, and shows everybody else what they sent."""
+"""A small hub on this machine that lets in who has the token, and shows everybody else what they sent.
+
+Without a token it lets everybody in.
+"""
 
 import json
 import re
@@ -10,18 +13,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-TREE = re.compile(r"/api/models/(\w+/\w+)/tree/([0-9a-f]{40})")
-FILE = re.compile(r"/(\w+/\w+)/resolve/([0-9a-f]{40})/(.+)")
+TREE = re.compile(r"/api/(?:models|datasets)/(\w+(?:/\w+)?)/tree/([0-9a-f]{40})")
+FILE = re.compile(r"/(?:datasets/)?(\w+(?:/\w+)?)/resolve/([0-9a-f]{40})/(.+)")
 
 
 @dataclass(kw_only=True)
 class PrivateHub:
-    """`folders`: checkpoints by repository. `tokens_seen`: what came as authorization."""
+    """`folders`: checkpoints and datasets by repository. `tokens_seen`: what came as authorization.
+
+    `more_names`: what every tree lists beside the files of its folder.
+    """
 
     token: str
     folders: dict[str, Path]
     url: str = ""
+    more_names: tuple[str, ...] = ()
     tokens_seen: set[str] = field(default_factory=set)
+    paths_asked: list[str] = field(default_factory=list)
     on_request: Callable[[], None] = lambda: None
 
 
@@ -46,14 +54,20 @@ def private_hub(hub: PrivateHub) -> Iterator[PrivateHub]:
             authorization = self.headers.get("Authorization", "")
             hub.tokens_seen.add(authorization.removeprefix("Bearer "))
             path = self.path.partition("?")[0]
-            if authorization != f"Bearer {hub.token}":
+            hub.paths_asked.append(path)
+            if hub.token and authorization != f"Bearer {hub.token}":
                 told = {"X-Error-Message": f"cannot let {authorization} in"}
                 return self._send(500, b"{}", told, with_body=with_body)
             if match := TREE.fullmatch(path):
-                files = sorted(hub.folders[match[1]].iterdir())
+                folder = hub.folders.get(match[1])
+                if folder is None:
+                    return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, with_body=with_body)
+                files = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+                names = {path.relative_to(folder).as_posix(): size for path, size in files.items()}
+                names |= dict.fromkeys(hub.more_names, 1)
                 tree = [
-                    {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": "0" * 40}
-                    for file in files
+                    {"type": "file", "path": name, "size": size, "oid": "0" * 40}
+                    for name, size in names.items()
                 ]
                 return self._send(200, json.dumps(tree).encode(), {}, with_body=with_body)
             match = FILE.fullmatch(path)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fusion.corpus.documents import Document, iter_documents, render_messages
-from fusion.errors import CorpusInvalid, InfrastructureError, InternalError
+from fusion.errors import CorpusInvalid, InternalError
 from fusion.spec import CorpusSpec
 
 
@@ -164,19 +164,6 @@ def test_a_damaged_page_of_a_parquet_file_is_named(tmp_path: Path) -> None:
         read(path)
 
     assert caught.value.code == "corpus_broken_file"
-
-
-def test_a_dataset_that_cannot_be_reached_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("huggingface_hub.constants", "datasets.config"):
-        monkeypatch.setattr(f"{module}.HF_HUB_OFFLINE", True)
-    corpus = CorpusSpec.model_validate({"dataset": {"hub": "nobody/nothing", "revision": "0" * 40}})
-
-    with pytest.raises(InfrastructureError) as caught:
-        list(iter_documents(corpus, files={}))
-
-    assert caught.value.code == "hub_unreachable"
-    assert caught.value.pointer == "/corpus/dataset"
-    assert "HF_ENDPOINT" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
