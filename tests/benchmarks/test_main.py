@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -41,12 +42,19 @@ def test_a_group_runs_and_writes_its_rows(group: str, cache: Path, tmp_path: Pat
     assert data["machine"]["cores"] >= 1
     assert len(data["rows"]) == ROWS_OF_GROUP[group]
     for row in data["rows"]:
-        assert row["measured"] >= 0
         assert row["verdict"] in (Verdict.NOT_JUDGED, Verdict.NO_TARGET)
         assert (row["ratio"] is None) == (row["target_ratio"] is None)
+        if is_difference(row):
+            continue
+        assert row["measured"] >= 0
         if row["ratio"] is not None:
             assert row["ratio"] > 0
             assert row["compared"] > 0
+
+
+def is_difference(row: dict[str, Any]) -> bool:
+    """Of two measurements, which may have either sign where the sizes differ by less than the noise."""
+    return row["name"].startswith("scale.") and row["name"].endswith(".time")
 
 
 def test_a_machine_without_a_gpu_says_so_and_goes_on(

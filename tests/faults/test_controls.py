@@ -61,6 +61,8 @@ def test_the_broker_forgets_everything(tmp_path: Path, control: str | None) -> N
         broker = redis.Redis(port=service.redis.port)
         (worker,) = service.workers
         signal_to(worker.pid, signal.SIGSTOP)
+        # Until it waits no more: the broker would hand the ring to whoever asked before.
+        wait_for(lambda: broker.info("clients")["blocked_clients"] == 0, what="a broker left alone")
         crowd = one_job(service)
         wait_for(lambda: broker.llen("fusion:cpu") > 0, what="a ring in the broker")
         broker.flushall()

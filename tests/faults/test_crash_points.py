@@ -16,7 +16,7 @@ from app.client import FusionClient, UnreachableError
 from tests.faults.crowd import Crowd
 from tests.faults.history import check_history
 from tests.faults.processes import Process, python
-from tests.faults.service import Profile, Service, running_service, wait_for
+from tests.faults.service import LEASE_SECONDS, Profile, Service, running_service, wait_for
 
 PACKAGES = ("app", "workers", "fusion")
 DURING_JOBS = (
@@ -42,7 +42,9 @@ ELSEWHERE = {
     "checkpoint.file_written": "tests/faults/test_training_checkpoints.py",
 }
 NUM_OPEN_JOBS = 3
-PLACE_SECONDS = 60.0
+PLACE_SECONDS = 90.0
+FROZEN_SECONDS = 3 * LEASE_SECONDS
+KILL_EVERY_SECONDS = 3 * LEASE_SECONDS
 SETTLE_SECONDS = 120.0
 SAMPLE_SECONDS = 0.06
 """A step outlives its first heartbeat, also on a fast and idle machine."""
@@ -158,29 +160,36 @@ def file_ids(service: Service) -> set[str]:
 
 @contextmanager
 def on_the_way_to(place: str, service: Service) -> Iterator[None]:
-    """Some places are reached only when something went wrong before."""
+    """Some places are reached only when something went wrong before: it goes wrong until it is enough.
+
+    Once may not do: a stage may have ended just before, and who is frozen in the middle of a write is not
+    lost but writing.
+    """
     if place not in ("lease.expired", "workspace.abandoned"):
         yield
         return
-    busy: list[Process] = []
+    done = threading.Event()
 
-    def find_busy() -> bool:
-        service.restart_dead()
-        busy[:] = [worker for worker in service.workers if worker.stages()]
-        return bool(busy) or service.has_fired(place)
+    def freeze_or_kill() -> None:
+        while not done.wait(0.02):
+            worker = next((worker for worker in service.workers if worker.stages()), None)
+            if worker is None:
+                continue
+            if place == "workspace.abandoned":
+                worker.kill()
+                done.wait(KILL_EVERY_SECONDS)
+                continue
+            worker.signal(signal.SIGSTOP)
+            done.wait(FROZEN_SECONDS)
+            worker.signal(signal.SIGCONT)
 
-    wait_for(find_busy, what="a running stage")
-    if not busy:
+    trouble = threading.Thread(target=freeze_or_kill)
+    trouble.start()
+    try:
         yield
-        return
-    worker = busy[0]
-    if place == "workspace.abandoned":
-        worker.kill()
-        yield
-        return
-    worker.signal(signal.SIGSTOP)
-    yield
-    worker.signal(signal.SIGCONT)
+    finally:
+        done.set()
+        trouble.join()
 
 
 def fires(service: Service, place: str) -> bool:
