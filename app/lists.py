@@ -36,7 +36,7 @@ class PageRequest:
     order: Order
 
 
-def _page_request(
+async def _page_request(
     after: Annotated[str | None, Query(pattern=_ID, description="Id of the item before the page.")] = None,
     before: Annotated[str | None, Query(pattern=_ID, description="Id of the item after the page.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -45,7 +45,7 @@ def _page_request(
     return PageRequest(after=after, before=before, limit=limit, order=order)
 
 
-def _long_page_request(
+async def _long_page_request(
     after: Annotated[str | None, Query(pattern=_ID, description="Id of the item before the page.")] = None,
     before: Annotated[str | None, Query(pattern=_ID, description="Id of the item after the page.")] = None,
     limit: Annotated[
@@ -56,7 +56,7 @@ def _long_page_request(
     return PageRequest(after=after, before=before, limit=min(limit, MAX_LONG_PAGE), order=order)
 
 
-def _whole_page_request(
+async def _whole_page_request(
     after: Annotated[str | None, Query(pattern=_ID, description="Id of the item before the page.")] = None,
     before: Annotated[str | None, Query(pattern=_ID, description="Id of the item after the page.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_LONG_PAGE)] = MAX_LONG_PAGE,

@@ -44,7 +44,7 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def _expected(
+async def _expected(
     if_match: Annotated[
         str | None,
         Header(

@@ -14,7 +14,7 @@ from app.accounts.access import is_audited, needed_scope
 from app.accounts.scopes import Scope
 from app.accounts.service import Authenticated, Principal
 from app.audit.recording import AuditNote
-from app.db.dependencies import bind_project, engine_of, service_engine_of, take_note
+from app.db.dependencies import ServiceEngine, bind_project, engine_of, service_engine_of, take_note
 from app.db.notes import noted
 from app.db.session import in_transaction, read_only, transaction
 from app.errors import Forbidden, NotFound, Unauthorized
@@ -30,7 +30,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key: `fus_...`", sche
 def require_principal(
     request: Request,
     background: BackgroundTasks,
-    engine: Annotated[Engine, Depends(service_engine_of)],
+    engine: ServiceEngine,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
     """The caller, whose key carries the scope that the route needs. From here on the request is bound to a

@@ -2,9 +2,8 @@
 
 from typing import Annotated, Any, Final, get_args
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import APIRouter, Query, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts.downloads import CONTENT_RESPONSES, StoredBytes, answer_with_bytes, download
@@ -25,7 +24,7 @@ from app.catalog.receiving import receive_file
 from app.catalog.result_files import job_of_result_file, write_result_file
 from app.catalog.room import byte_limit
 from app.catalog.schemas import CreatedFile, DeletedFile, FileObject
-from app.db.dependencies import ReadSession, engine_of
+from app.db.dependencies import ProjectEngine, ReadSession
 from app.db.models import File
 from app.db.session import read_only
 from app.errors import (
@@ -73,7 +72,7 @@ _UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-EngineDependency = Annotated[Engine, Depends(engine_of)]
+EngineDependency = ProjectEngine
 
 
 @router.post(

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request, Response, status
-from sqlalchemy import Engine
+from fastapi import APIRouter, Body, Request, Response, status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts import repository as artifact_repository
@@ -15,7 +14,7 @@ from app.checkpoints.schemas import (
     CheckpointWithFiles,
     PromotionObject,
 )
-from app.db.dependencies import ReadSession, engine_of
+from app.db.dependencies import ProjectEngine, ReadSession
 from app.errors import (
     Conflict,
     Forbidden,
@@ -65,7 +64,7 @@ def show_checkpoint(
 )
 def promote_checkpoint(
     principal: CurrentPrincipal,
-    engine: Annotated[Engine, Depends(engine_of)],
+    engine: ProjectEngine,
     store: Store,
     request: Request,
     response: Response,

@@ -40,13 +40,26 @@ def engine_of(request: Request) -> Engine:
     return engine
 
 
-def _writing(engine: Annotated[Engine, Depends(engine_of)]) -> Iterator[Session]:
+# Not in a thread of their own, as FastAPI would call them otherwise: there is nothing to wait for.
+async def _service_engine(request: Request) -> Engine:
+    return service_engine_of(request)
+
+
+async def _engine(request: Request) -> Engine:
+    return engine_of(request)
+
+
+ServiceEngine = Annotated[Engine, Depends(_service_engine)]
+ProjectEngine = Annotated[Engine, Depends(_engine)]
+
+
+def _writing(engine: ProjectEngine) -> Iterator[Session]:
     with db_session.transaction(engine) as session:
         yield session
     failpoint("request.committed")
 
 
-def _reading(engine: Annotated[Engine, Depends(engine_of)]) -> Iterator[Session]:
+def _reading(engine: ProjectEngine) -> Iterator[Session]:
     with db_session.read_only(engine) as session:
         yield session
 

@@ -5,10 +5,9 @@ from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
-from app.db.dependencies import engine_of
+from app.db.dependencies import ProjectEngine
 from app.db.models import Job
 from app.db.session import read_only
 from app.errors import Forbidden, Gone, NotFound, Unauthorized, Unprocessable, problem_responses
@@ -25,7 +24,7 @@ MAX_POINTS: Final = 10_000
 _MAX_INTEGER: Final = 2**31 - 1
 
 
-def _cut(
+async def _cut(
     keys: Annotated[
         list[str] | None,
         Query(description="Names `STEP/VALUE` of curves, with `*` for any letters; several with commas."),
@@ -50,7 +49,7 @@ def _cut(
 )
 def get_job_metrics(
     principal: CurrentPrincipal,
-    engine: Annotated[Engine, Depends(engine_of)],
+    engine: ProjectEngine,
     job_id: str,
     cut: Annotated[Cut, Depends(_cut)],
     x: Annotated[Axis, Query(description="Optimiser steps, Unix seconds, or trained tokens.")] = "step",

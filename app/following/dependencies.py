@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from app.following.feed import Feed
 
 
-def _feed_of(request: Request) -> Feed:
+async def _feed_of(request: Request) -> Feed:
     feed: Feed = request.app.state.feed
     return feed
 

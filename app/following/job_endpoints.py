@@ -3,12 +3,11 @@
 import time
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
-from app.db.dependencies import engine_of
+from app.db.dependencies import ProjectEngine
 from app.db.session import read_only
 from app.errors import Forbidden, NotFound, Unauthorized, Unavailable, Unprocessable, problem_responses
 from app.following.dependencies import FeedOfProcess
@@ -31,7 +30,7 @@ async def get_job(
     request: Request,
     response: Response,
     principal: CurrentPrincipal,
-    engine: Annotated[Engine, Depends(engine_of)],
+    engine: ProjectEngine,
     feed: FeedOfProcess,
     job_id: str,
     wait: Annotated[

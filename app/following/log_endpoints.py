@@ -8,11 +8,10 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.base import unix_seconds
-from app.db.dependencies import engine_of
+from app.db.dependencies import ProjectEngine
 from app.db.models import Job
 from app.db.session import read_only
 from app.errors import Forbidden, Gone, NotFound, Unauthorized, Unprocessable, problem_responses
@@ -38,7 +37,7 @@ _SHOWN: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def _cut(
+async def _cut(
     attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="All of them when absent.")] = None,
     tail: Annotated[int | None, Query(ge=1, le=MAX_TAIL, description="Only so many lines, the last.")] = None,
     since: Annotated[
@@ -56,7 +55,7 @@ def _cut(
 )
 def get_job_logs(
     principal: CurrentPrincipal,
-    engine: Annotated[Engine, Depends(engine_of)],
+    engine: ProjectEngine,
     job_id: str,
     asked: Annotated[LogCut, Depends(_cut)],
     step: Annotated[str | None, Query(description="Name or id of a step; all steps when absent.")] = None,

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from sqlalchemy import Engine
 
 from app.accounts.dependencies import CurrentPrincipal
-from app.db.dependencies import engine_of
+from app.db.dependencies import ProjectEngine
 from app.db.session import read_only
 from app.errors import Forbidden, NotFound, Unauthorized, Unavailable, Unprocessable, problem_responses
 from app.following.dependencies import FeedOfProcess
@@ -49,7 +48,7 @@ Since = Annotated[int | None, Query(ge=0, le=2**31 - 1)]
 async def stream_job_events(
     request: Request,
     principal: CurrentPrincipal,
-    engine: Annotated[Engine, Depends(engine_of)],
+    engine: ProjectEngine,
     feed: FeedOfProcess,
     job_id: str,
     types: Annotated[

@@ -46,7 +46,7 @@ class Creation:
     ) -> Answer:
         """The new job as the native API answers, or the one that an earlier try of the same request made."""
         made = self.find_or_submit(session, spec, priority=priority, labels=labels, cloned_from=cloned_from)
-        shown = queries.show_job(session, made.job)
+        (shown,) = queries.show_jobs(session, [made.job])
         return made.answer(shown, path=f"/v1/jobs/{shown.id}", version=shown.version)
 
     def find_or_submit(
@@ -101,7 +101,7 @@ class MadeJob:
         return Answer(body=shown, status=status, headers=headers)
 
 
-def _creation(
+async def _creation(
     request: Request,
     principal: CurrentPrincipal,
     asked: Repeatable,

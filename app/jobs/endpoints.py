@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response, status
+from fastapi import APIRouter, Body, Query, Request, Response, status
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import CurrentPrincipal, require
 from app.accounts.scopes import Scope
 from app.accounts.service import Principal
-from app.db.dependencies import ReadSession, WriteSession, engine_of
+from app.db.dependencies import ProjectEngine, ReadSession, WriteSession
 from app.errors import (
     BadRequest,
     Conflict,
@@ -127,7 +126,7 @@ def change_job(
 @router.delete("/{job_id}", responses=_CHANGE_PROBLEMS)
 def remove_job(
     principal: CurrentPrincipal,
-    engine: Annotated[Engine, Depends(engine_of)],
+    engine: ProjectEngine,
     store: Store,
     job_id: str,
     expected: ExpectedVersion,

@@ -104,19 +104,16 @@ def task_of(spec: Json, stage: str, subject: str | None, job_id: str | None, pre
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """The project's last jobs that succeeded: specs and steps by job, seconds spent by step id."""
+    """The last jobs of a project that succeeded, the newest first: specs, steps, and what they tell."""
 
     specs: dict[str, Any]
     steps: dict[str, list[Step]]
-    seconds: dict[str, float]
+    measured: list[Measured]
 
-    @property
-    def measured(self) -> list[Measured]:
-        return [
-            one
-            for job_id, spec in self.specs.items()
-            for one in measured_steps(spec, self.steps[job_id], self.seconds)
-        ]
+
+_HISTORIES: Final[dict[str, History]] = {}
+"""The last history of some projects. What has succeeded does not change any more."""
+_NUM_HISTORIES: Final = 64
 
 
 def earlier_measurements(session: Session, *, project_id: str) -> list[Measured]:
@@ -125,18 +122,37 @@ def earlier_measurements(session: Session, *, project_id: str) -> list[Measured]
 
 
 def read_history(session: Session, *, project_id: str) -> History:
-    """What the project's last jobs have gone through, the newest first."""
+    """What the last jobs of a project have gone through, the newest first. Read again when it is news."""
     query = (
-        select(Job.id, Job.spec)
+        select(Job.id)
         .where(Job.project_id == project_id, Job.status == JobStatus.SUCCEEDED, Job.deleted_at.is_(None))
         .order_by(Job.id.desc())
         .limit(NUM_EARLIER_JOBS)
     )
-    specs: dict[str, Any] = {row.id: row.spec for row in session.execute(query)}
+    job_ids = list(session.scalars(query))
+    kept = _HISTORIES.pop(project_id, None)
+    history = kept if kept is not None and list(kept.specs) == job_ids else _read_jobs(session, job_ids)
+    _HISTORIES[project_id] = history
+    while len(_HISTORIES) > _NUM_HISTORIES:
+        _HISTORIES.pop(next(iter(_HISTORIES)), None)
+    return history
+
+
+def _read_jobs(session: Session, job_ids: Sequence[str]) -> History:
+    if not job_ids:
+        return History(specs={}, steps={}, measured=[])
+    found = {row.id: row.spec for row in session.execute(select(Job.id, Job.spec).where(Job.id.in_(job_ids)))}
     steps: dict[str, list[Step]] = defaultdict(list)
-    for step in session.scalars(select(Step).where(Step.job_id.in_(specs))):
+    for step in session.scalars(select(Step).where(Step.job_id.in_(job_ids))):
+        # It outlives the session, and the session's failure.
+        session.expunge(step)
         steps[step.job_id].append(step)
-    return History(specs=specs, steps=steps, seconds=seconds_of_steps(session, specs))
+    seconds = seconds_of_steps(session, job_ids)
+    return History(
+        specs={job_id: found[job_id] for job_id in job_ids},
+        steps=steps,
+        measured=[one for job_id in job_ids for one in measured_steps(found[job_id], steps[job_id], seconds)],
+    )
 
 
 def measured_steps(spec: Json, steps: Sequence[Step], seconds: dict[str, float]) -> list[Measured]:

@@ -58,7 +58,7 @@ class JobFilters:
         return [*pairs, *((TAG, tag, "") for tag in self.tags)]
 
 
-def _job_filters(
+async def _job_filters(
     request: Request,
     job_status: Annotated[
         list[JobStatus] | None, Query(alias="status", description="Repeat it to allow several.")

@@ -52,7 +52,12 @@ def forecasts(
     if not open_jobs:
         return {}
     now = session.scalars(select(db_time())).one()
-    queues = Queues(session, project_id=open_jobs[0].project_id, now=now)
+    queues = Queues(
+        session,
+        project_id=open_jobs[0].project_id,
+        now=now,
+        steps=(step for job in open_jobs for step in steps[job.id]),
+    )
     running = [job for job in open_jobs if job.status == JobStatus.RUNNING]
     found = _of_running(session, running, steps, now=now) if running else {}
     return {

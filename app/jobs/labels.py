@@ -82,7 +82,7 @@ TagParameter = Annotated[
 ]
 
 
-def _given_labels(request: Request, tag: TagParameter = None) -> GivenLabels:
+async def _given_labels(request: Request, tag: TagParameter = None) -> GivenLabels:
     pairs = metadata_of_query(request)
     labels = checked(tags=tag or [], metadata=dict(pairs))
     return GivenLabels(

@@ -63,17 +63,8 @@ def _path_problem(pointer: str, text: str, allowed_roots: Sequence[Path]) -> Fie
 def _reference_problems(session: Session, spec: FusionSpec, project_id: str) -> list[FieldProblem]:
     files = dict(spec.file_ids())
     models = {f"{pointer}/model_id": ref.model_id for _, pointer, ref in spec.model_refs() if ref.model_id}
-    known_files = {
-        file.id: file
-        for file in session.scalars(
-            select(File).where(File.project_id == project_id, File.id.in_(list(files.values())), is_current())
-        )
-    }
-    known_models = set(
-        session.scalars(
-            select(Model.id).where(Model.project_id == project_id, Model.id.in_(list(models.values())))
-        )
-    )
+    known_files = _known_files(session, list(files.values()), project_id=project_id)
+    known_models = _known_models(session, list(models.values()), project_id=project_id)
     secrets = {f"{pointer}/secret": ref.secret for _, pointer, ref in spec.model_refs() if ref.secret}
     known_secrets = known_secret_names(session, secrets.values(), project_id=project_id)
     return [
@@ -83,6 +74,19 @@ def _reference_problems(session: Session, spec: FusionSpec, project_id: str) -> 
         *_unusable(files, known_files),
         *_without_text(spec, known_files),
     ]
+
+
+def _known_files(session: Session, ids: Collection[str], *, project_id: str) -> dict[str, File]:
+    if not ids:
+        return {}
+    query = select(File).where(File.project_id == project_id, File.id.in_(ids), is_current())
+    return {file.id: file for file in session.scalars(query)}
+
+
+def _known_models(session: Session, ids: Collection[str], *, project_id: str) -> set[str]:
+    if not ids:
+        return set()
+    return set(session.scalars(select(Model.id).where(Model.project_id == project_id, Model.id.in_(ids))))
 
 
 def known_secret_names(session: Session, names: Collection[str], *, project_id: str) -> set[str]:

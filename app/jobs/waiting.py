@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db.models import Step
@@ -43,10 +43,12 @@ class Waiting:
 class Queues:
     """What waits in a project, read once for however many jobs."""
 
-    def __init__(self, session: Session, *, project_id: str, now: datetime) -> None:
+    def __init__(self, session: Session, *, project_id: str, now: datetime, steps: Iterable[Step]) -> None:
+        """`steps`: of all the jobs."""
         self._session = session
         self._project_id = project_id
         self._now = now
+        self._queued = [step for step in steps if step.status == StepStatus.QUEUED]
         self._places: dict[str, dict[str, int]] = {}
         self._served: set[str] | None = None
         self._startable: dict[str, bool] | None = None
@@ -81,14 +83,18 @@ class Queues:
 
     def _place(self, step: Step) -> int | None:
         if step.resource not in self._places:
-            query = (
-                select(Step.id)
+            first = (
+                select(Step.id, *CLAIM_ORDER)
                 .where(Step.project_id == self._project_id, Step.resource == step.resource, is_claimable())
                 .order_by(*CLAIM_ORDER)
                 .limit(NUM_PLACES_COUNTED)
+                .subquery()
             )
-            in_order = enumerate(self._session.scalars(query), start=1)
-            self._places[step.resource] = {step_id: place for place, step_id in in_order}
+            order = [first.c[column.key] for column in CLAIM_ORDER]
+            numbered = select(first.c.id, func.row_number().over(order_by=order).label("place")).subquery()
+            asked = [one.id for one in self._queued if one.resource == step.resource]
+            query = select(numbered.c.id, numbered.c.place).where(numbered.c.id.in_(asked))
+            self._places[step.resource] = {row.id: row.place for row in self._session.execute(query)}
         return self._places[step.resource].get(step.id)
 
     def _served_resources(self) -> set[str]:

@@ -8,7 +8,7 @@ from app.jobs.filters import JobFilters
 from app.jobs.labels import checked, metadata_of_query
 
 
-def _filters(request: Request) -> JobFilters:
+async def _filters(request: Request) -> JobFilters:
     """Other parameters are ignored, as everywhere on this face."""
     pairs = metadata_of_query(request)
     checked(tags=[], metadata=dict(pairs))

@@ -33,7 +33,7 @@ def require_place_in_queue(session: Session, project_id: str, *, needs_gpu: bool
         QuotaExceeded: more jobs wait than may, or the project has used up its storage or its GPU hours.
     """
     project = _project(session, project_id)
-    require_room(session, project_id)
+    _require_room(session, project)
     limit = project.max_queued_jobs
     if limit is not None:
         wait_for_lock(session, "queued_jobs", project_id)
@@ -60,13 +60,7 @@ def require_room(session: Session, project_id: str) -> None:
     Raises:
         QuotaExceeded: it may not.
     """
-    limit = _project(session, project_id).max_stored_bytes
-    if limit is None:
-        return
-    wait_for_lock(session, "stored_bytes", project_id)
-    found = int(_used(session, usage.stored_bytes(project_id)))
-    if found > limit:
-        raise too_many_bytes(project_id, f"{found} of {limit} bytes would be used")
+    _require_room(session, _project(session, project_id))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +90,16 @@ def too_many_bytes(project_id: str, detail: str) -> QuotaExceeded:
     """The refusal of bytes for which a project has no room."""
     way_out = "GET /v1/usage tells what takes the room; delete files, artifacts or jobs (`purge`)"
     return QuotaExceeded(f"stored_bytes: {detail}", hint=_hint(way_out, project_id))
+
+
+def _require_room(session: Session, project: Project) -> None:
+    limit = project.max_stored_bytes
+    if limit is None:
+        return
+    wait_for_lock(session, "stored_bytes", project.id)
+    found = int(_used(session, usage.stored_bytes(project.id)))
+    if found > limit:
+        raise too_many_bytes(project.id, f"{found} of {limit} bytes would be used")
 
 
 def _project(session: Session, project_id: str) -> Project:

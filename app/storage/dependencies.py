@@ -7,10 +7,10 @@ from fastapi import Depends, Request
 from app.storage.store import ObjectStore
 
 
-def store_of(request: Request) -> ObjectStore:
+async def _store_of(request: Request) -> ObjectStore:
     """The store that `create_app` opened."""
     store: ObjectStore = request.app.state.store
     return store
 
 
-Store = Annotated[ObjectStore, Depends(store_of)]
+Store = Annotated[ObjectStore, Depends(_store_of)]
