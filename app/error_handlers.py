@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import InternalError as DatabaseInternalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from app.allowed_methods import allowed_methods
@@ -42,6 +43,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(OperationalError, _answer_database_outage)
     app.add_exception_handler(DatabaseInternalError, _answer_database_outage)
+    app.add_exception_handler(PoolTimeoutError, _answer_overload)
     app.add_exception_handler(DataError, _answer_unstorable)
 
 
@@ -99,6 +101,13 @@ def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
         return _answer(request, Unavailable(slow, code="database_too_slow"))
     outage = Unavailable("the database does not answer; try again", code="database_unavailable")
     return _answer(request, outage)
+
+
+def _answer_overload(request: Request, error: Exception) -> JSONResponse:
+    """Every connection to the database was in use, for as long as a request may wait for one."""
+    log.error("no_free_connection", error=str(error))
+    overload = Unavailable("the service has more requests than it can answer; try again", code="overloaded")
+    return _answer(request, overload)
 
 
 def _answer_unstorable(request: Request, error: Exception) -> JSONResponse:

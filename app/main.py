@@ -12,6 +12,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from app.accounts import key_endpoints, project_endpoints
 from app.accounts.dependencies import require_principal
+from app.accounts.last_use import LastUses
 from app.accounts.secret_files import load_pepper
 from app.api_document import finish_document
 from app.artifacts import download_endpoints
@@ -125,6 +126,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings.key_pepper_file,
         given=settings.key_pepper.get_secret_value() if settings.key_pepper is not None else None,
     )
+    app.state.last_uses = LastUses()
     app.state.seals = load_seals(settings, create=True)
     app.state.limiter = Limiter(settings.rate_limits, redis_url=settings.counting_redis)
     install_error_handlers(app)

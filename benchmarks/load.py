@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ class Target:
 @contextmanager
 def serving(database_url: str, *, num_jobs: int, num_processes: int) -> Iterator[Target]:
     """The API in some processes, on a database that is filled first."""
-    with tempfile.TemporaryDirectory(prefix="fusion-load-") as name:
+    with ExitStack() as held:
+        name = held.enter_context(tempfile.TemporaryDirectory(prefix="fusion-load-"))
         settings = Settings(data_dir=Path(name), database_url=database_url)
         key, job_ids = _fill(settings, num_jobs=num_jobs)
         with socket.socket() as listener:
@@ -89,7 +90,8 @@ def serving(database_url: str, *, num_jobs: int, num_processes: int) -> Iterator
             "FUSION_LOG_LEVEL": "WARNING",
         }
         command = [sys.executable, *words, "--workers", str(num_processes)]
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        log = held.enter_context((Path(name) / "api.log").open("wb"))
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
             _wait_for(url, process)

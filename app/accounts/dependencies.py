@@ -9,14 +9,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from app.accounts import projects, repository, service
+from app.accounts import projects, service
 from app.accounts.access import is_audited, needed_scope
+from app.accounts.last_use import LastUses
 from app.accounts.scopes import Scope
 from app.accounts.service import Authenticated, Principal
 from app.audit.recording import AuditNote
 from app.db.dependencies import ServiceEngine, bind_project, engine_of, service_engine_of, take_note
 from app.db.notes import noted
-from app.db.session import in_transaction, read_only, transaction
+from app.db.session import read_only, transaction
 from app.errors import Forbidden, NotFound, Unauthorized
 from app.rate_limits.addresses import caller_of
 from app.rate_limits.limiter import Limiter
@@ -44,9 +45,10 @@ def require_principal(
     """
     found = _authenticate(request, engine, credentials)
     principal = _acting_for(engine, found.principal, request.headers.get(PROJECT_HEADER))
-    if found.is_stale:
+    last_uses: LastUses = request.app.state.last_uses
+    if found.is_stale and last_uses.begin(found.principal.key_id):
         # After the answer: a request that only reads must not wait for the database's write lock.
-        background.add_task(in_transaction, engine, repository.touch_key, found.principal.key_id)
+        background.add_task(last_uses.note, engine, found.principal.key_id)
     bind_project(request, principal.project_id)
     if is_audited(request.method, request.scope["route"].path):
         project = {"project_id": principal.project_id, "key_id": principal.key_id}

@@ -105,10 +105,12 @@ def end_predecessor(session: Session, *, of: str) -> None:
 
 
 def touch_key(session: Session, key_id: str) -> None:
-    """Note that a key was used just now, unless somebody noted it within the last minute."""
+    """Note that a key was used just now, unless somebody noted it within the last minute or is noting it."""
     before = db_time(-LAST_USED_PRECISION_SECONDS)
     is_stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < before)
-    session.execute(update(ApiKey).where(ApiKey.id == key_id, is_stale).values(last_used_at=db_time()))
+    free = select(ApiKey.id).where(ApiKey.id == key_id, is_stale)
+    free = free.with_for_update(skip_locked=True, key_share=True)
+    session.execute(update(ApiKey).where(ApiKey.id == free.scalar_subquery()).values(last_used_at=db_time()))
 
 
 def _live() -> Select[ApiKey]:

@@ -21,8 +21,9 @@ SQLITE_BUSY_TIMEOUT_SECONDS = 30
 _SQLITE_WITH_SAFE_WAL = (3, 51, 3)
 """Earlier ones can corrupt a database when two connections reset the write-ahead log at once."""
 
-# As many as the server has threads, so that none waits for a connection.
-_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30}
+# As many as the server has threads, so that none waits for a connection but where more requests come than it
+# can answer; those are told so in time to try again.
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": 10}
 
 
 _POSTGRES_CONNECTION: dict[str, Any] = {

@@ -28,7 +28,7 @@ def show_jobs(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
     steps: dict[str, list[Step]] = {job_id: [] for job_id in ids}
     for step in session.scalars(select(Step).where(Step.job_id.in_(ids)).order_by(Step.position)):
         steps[step.job_id].append(step)
-    models = {model.job_id: model for model in session.scalars(select(Model).where(Model.job_id.in_(ids)))}
+    models = _models_of(session, [job.id for job in jobs if job.started_at is not None])
     labels = labels_of(session, ids)
     ahead = forecasts(session, jobs, steps)
     shown = []
@@ -45,6 +45,14 @@ def show_jobs(session: Session, jobs: Sequence[Job]) -> list[JobOut]:
             )
         )
     return shown
+
+
+def _models_of(session: Session, job_ids: Sequence[str]) -> dict[str, Model]:
+    """What jobs have published, by the job's id."""
+    if not job_ids:
+        return {}
+    query = select(Model).where(Model.job_id.in_(job_ids))
+    return {model.job_id: model for model in session.scalars(query) if model.job_id is not None}
 
 
 def show_job_in_full(session: Session, job: Job) -> JobInFull:

@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI, Query
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
@@ -44,10 +45,18 @@ def client() -> TestClient:
             "user": CorpusInvalid("line 3", code="json_broken", hint="mend it", pointer="/corpus"),
             "capacity": CapacityError("disk full", code="disk_full"),
             "mistake": KeyError("secret value"),
+            "no_connection": PoolTimeoutError("QueuePool limit reached"),
         }
         raise errors[name]
 
     return TestClient(app, raise_server_exceptions=False)
+
+
+def test_more_requests_than_connections_is_no_mistake_of_the_service(client: TestClient) -> None:
+    response = client.get("/raise/no_connection")
+
+    assert (response.status_code, response.json()["code"]) == (503, "overloaded")
+    assert int(response.headers["Retry-After"]) > 0
 
 
 def test_a_problem_has_both_shapes(client: TestClient) -> None:
