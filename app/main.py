@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -146,6 +147,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Keep house while the server runs."""
     settings: Settings = app.state.settings
+    current_default_thread_limiter().total_tokens = settings.request_threads
     # Without the time limits of requests: some of its transactions look at all there is.
     engine = create_engine(settings.database_url)
     chores = all_chores(engine, app.state.store, settings) if settings.housekeeping else []

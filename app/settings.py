@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     """Networks that are not public and to which webhooks may go all the same, such as `10.1.0.0/16`;
     separated by commas."""
 
+    request_threads: Annotated[int, Field(ge=2, le=40)] = 12
+    """How many requests a process of the API works on at a time. More make all of them slower: they take
+    turns on one core. Start more processes instead."""
+
     follow_poll_seconds: Annotated[float, Field(gt=0)] = 0.5
     """How often a process of the API looks for news of the jobs that are followed there."""
     stream_heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
