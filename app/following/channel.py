@@ -29,9 +29,18 @@ class Channel:
         self.num_followers = 0
         self.num_wanting_points = 0
         self.version = 0
+        self.is_gone = False
+        """The job is nowhere to be found any more: nothing comes."""
+        self.is_broken = False
+        """Something of the job could not be handed out: whoever follows it has to come back."""
         self._events: deque[EventFrame] = deque(maxlen=KEPT_EVENTS)
         self._metrics: deque[MetricsFrame] = deque(maxlen=KEPT_METRIC_FRAMES)
         self._changed = asyncio.Event()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it makes sense to wait for something here."""
+        return not (self.is_gone or self.is_broken)
 
     @property
     def is_over(self) -> bool:
@@ -59,7 +68,11 @@ class Channel:
             self.wake()
 
     def take_events(self, frames: Sequence[EventFrame]) -> None:
-        """The events that follow the last one, in order."""
+        """The events that follow the last one, in order.
+
+        Raises:
+            AssertionError: one is missing in between, and may yet appear: what comes after it has to wait.
+        """
         for frame in frames:
             assert frame.seq == self.event_seq + 1, f"event {frame.seq} after {self.event_seq}"
             self._events.append(frame)
@@ -79,6 +92,23 @@ class Channel:
             self.progress = frame
             self.progress_number += 1
             self.wake()
+
+    def skip_events(self, to: int) -> None:
+        """Those of a purged job are nowhere to be found."""
+        if to > self.event_seq:
+            self._events.clear()
+            self.event_seq = to
+            self.wake()
+
+    def lose_job(self) -> None:
+        """Let everybody go: there is no such job any more."""
+        self.is_gone = True
+        self.wake()
+
+    def break_off(self) -> None:
+        """Let everybody go, so that they come back and read from the database what they lack."""
+        self.is_broken = True
+        self.wake()
 
     def skip_metrics(self, to: int) -> None:
         """While nobody wants points none are read, and those that were replaced are nowhere to be found."""

@@ -84,7 +84,7 @@ class Feed:
             channel.num_followers -= 1
             channel.num_wanting_points -= wants_points
             self._keys -= Counter([key_id])
-            if channel.num_followers == 0:
+            if channel.num_followers == 0 and self._channels.get(mark.job_id) is channel:
                 del self._channels[mark.job_id]
 
     def is_welcome(self, key_id: str) -> bool:
@@ -150,20 +150,18 @@ class Feed:
         )
 
     def _hand_out(self, wanted: Wanted, found: Look) -> None:
-        for mark in found.marks:
-            channel = self._channels.get(mark.job_id)
-            if channel is None or channel.event_seq != wanted.event_seqs[mark.job_id]:
+        marks = {mark.job_id: mark for mark in found.marks}
+        for job_id, event_seq in wanted.event_seqs.items():
+            channel = self._channels.get(job_id)
+            if channel is None or channel.event_seq != event_seq:
                 continue  # everybody left, and perhaps somebody else came
-            # Events before the mark: whoever sees the job finished has its last event at hand.
-            if frames := found.events.get(mark.job_id):
-                channel.take_events(frames)
-            if metrics := found.metrics.get(mark.job_id):
-                channel.take_metrics(metrics)
-            elif not found.has_more:
-                channel.skip_metrics(mark.metric_seq)
-            if progress := found.progress.get(mark.job_id):
-                channel.take_progress(progress)
-            channel.take_mark(mark)
+            try:
+                _hand_to(channel, marks.get(job_id), found)
+            except Exception:
+                # What is wrong with one job is told to nobody who follows another one.
+                log.exception("following_failed", job_id=job_id)
+                del self._channels[job_id]
+                channel.break_off()
         if wanted.key_ids:
             self._dismiss(wanted.key_ids - found.live_keys)
 
@@ -172,3 +170,24 @@ class Feed:
         if dead:
             for channel in self._channels.values():
                 channel.wake()
+
+
+def _hand_to(channel: Channel, mark: Mark | None, found: Look) -> None:
+    """What is new of one job; `mark` is None where there is no such job any more."""
+    if mark is None:
+        channel.lose_job()
+        return
+    if failure := found.failures.get(mark.job_id):
+        raise failure
+    # Events before the mark: whoever sees the job finished has its last event at hand.
+    if frames := found.events.get(mark.job_id):
+        channel.take_events(frames)
+    elif not found.has_more:
+        channel.skip_events(mark.event_seq)
+    if metrics := found.metrics.get(mark.job_id):
+        channel.take_metrics(metrics)
+    elif not found.has_more:
+        channel.skip_metrics(mark.metric_seq)
+    if progress := found.progress.get(mark.job_id):
+        channel.take_progress(progress)
+    channel.take_mark(mark)

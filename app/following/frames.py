@@ -70,9 +70,15 @@ def progress_frame(job_id: str, progress: JobProgress) -> bytes:
     return _unnumbered(JOB_PROGRESS, {"object": JOB_PROGRESS, "job_id": job_id, "progress": shown})
 
 
-def end_frame(mark: Mark) -> bytes:
-    """The last one: nothing follows unless the job is taken up again."""
-    told = {"object": JOB_END, "job_id": mark.job_id, "status": mark.status, "seq": mark.event_seq}
+def end_frame(mark: Mark, *, is_deleted: bool) -> bytes:
+    """The last one: nothing follows unless the job is taken up again, which one that is deleted never is."""
+    told = {
+        "object": JOB_END,
+        "job_id": mark.job_id,
+        "status": mark.status,
+        "seq": mark.event_seq,
+        "deleted": is_deleted,
+    }
     return format_sse_event(data_str=json.dumps(told), event=JOB_END, id=str(mark.event_seq))
 
 

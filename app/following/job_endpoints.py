@@ -63,7 +63,7 @@ async def _wait(feed: Feed, mark: Mark, request: Request, *, key_id: str, seen: 
     """Until the job is later than version `seen`. Holds neither a thread nor a connection meanwhile."""
     ends_at = time.monotonic() + seconds
     with feed.follow(mark, key_id=key_id, wants_points=False) as channel:
-        while channel.event_seq <= seen and feed.is_welcome(key_id):
+        while channel.event_seq <= seen and channel.is_alive and feed.is_welcome(key_id):
             left = ends_at - time.monotonic()
             if left <= 0 or await request.is_disconnected():
                 return

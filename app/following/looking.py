@@ -1,7 +1,8 @@
 """What the poller asks the database, and what it is told. Runs in a thread of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Engine
 
@@ -19,6 +20,8 @@ from app.following.reading import (
 )
 from app.jobs.lifecycle import JobStatus
 
+FoundT = TypeVar("FoundT")
+FrameT = TypeVar("FrameT")
 _WORKING = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
 
 
@@ -42,6 +45,8 @@ class Look:
     metrics: dict[str, MetricsFrame]
     progress: dict[str, bytes]
     live_keys: frozenset[str]
+    failures: dict[str, Exception]
+    """Why something of a job could not be encoded."""
     has_more: bool
 
 
@@ -68,17 +73,33 @@ def look(engine: Engine, wanted: Wanted) -> Look:
         working = [mark.job_id for mark in marks if mark.status in _WORKING]
         progress = read_progress(session, working) if wanted.progress and working else {}
         live_keys = live_key_ids(session, wanted.key_ids) if wanted.key_ids else frozenset()
+    failures: dict[str, Exception] = {}
     return Look(
         marks=marks,
-        events={job_id: [event_frame(event) for event in found] for job_id, found in events.items()},
-        metrics={
-            job_id: metrics_frame(job_id, found, after=wanted.metric_seqs[job_id])
-            for job_id, found in points.items()
-        },
-        progress={job_id: progress_frame(job_id, found) for job_id, found in progress.items()},
+        events=_encoded(events, lambda _, found: [event_frame(event) for event in found], failures),
+        metrics=_encoded(
+            points,
+            lambda job_id, found: metrics_frame(job_id, found, after=wanted.metric_seqs[job_id]),
+            failures,
+        ),
+        progress=_encoded(progress, progress_frame, failures),
         live_keys=live_keys,
+        failures=failures,
         has_more=_is_full(events, EVENTS_AT_ONCE) or _is_full(points, POINTS_AT_ONCE),
     )
+
+
+def _encoded(
+    found: Mapping[str, FoundT], encode: Callable[[str, FoundT], FrameT], failures: dict[str, Exception]
+) -> dict[str, FrameT]:
+    """By job, apart from those whose rows cannot be encoded."""
+    frames = {}
+    for job_id, items in found.items():
+        try:
+            frames[job_id] = encode(job_id, items)
+        except Exception as error:  # noqa: BLE001 - it is logged with the job, and only its followers are let go
+            failures[job_id] = error
+    return frames
 
 
 def _is_full(found: Mapping[str, Sequence[object]], limit: int) -> bool:

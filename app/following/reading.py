@@ -26,6 +26,7 @@ class Mark:
     status: JobStatus
     event_seq: int
     metric_seq: int
+    is_deleted: bool = False
 
     @property
     def is_finished(self) -> bool:
@@ -38,6 +39,7 @@ class Mark:
             status=JobStatus(job.status),
             event_seq=job.last_event_seq,
             metric_seq=job.last_metric_seq,
+            is_deleted=job.deleted_at is not None,
         )
 
 
@@ -54,12 +56,18 @@ class Point:
 
 
 def read_marks(session: Session, job_ids: Collection[str]) -> list[Mark]:
-    """Of the jobs that are still shown."""
-    columns = (Job.id, Job.status, Job.last_event_seq, Job.last_metric_seq)
+    """Of the jobs that are there, those that are deleted included."""
+    columns = (Job.id, Job.status, Job.last_event_seq, Job.last_metric_seq, Job.deleted_at.is_not(None))
     query = select(*columns).where(Job.id.in_(job_ids))
     return [
-        Mark(job_id=id_, status=JobStatus(status), event_seq=event_seq, metric_seq=metric_seq)
-        for id_, status, event_seq, metric_seq in session.execute(query)
+        Mark(
+            job_id=id_,
+            status=JobStatus(status),
+            event_seq=event_seq,
+            metric_seq=metric_seq,
+            is_deleted=bool(is_deleted),
+        )
+        for id_, status, event_seq, metric_seq, is_deleted in session.execute(query)
     ]
 
 

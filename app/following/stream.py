@@ -65,7 +65,7 @@ class Follower:
         yield OPENING
         with self.feed.follow(self.mark, key_id=self.key_id, wants_points=self.wants_points) as channel:
             sent_at = time.monotonic()
-            while self.feed.is_welcome(self.key_id):
+            while self.feed.is_welcome(self.key_id) and not channel.is_broken:
                 version = channel.version
                 try:
                     news = await self._next(channel)
@@ -75,8 +75,9 @@ class Follower:
                     await asyncio.sleep(_DATABASE_PAUSE_SECONDS)
                     continue
                 if news is None:
-                    if channel.is_over and self._has_all_of(channel):
-                        yield end_frame(channel.mark)
+                    if channel.is_gone or (channel.is_over and self._has_all_of(channel)):
+                        is_deleted = channel.is_gone or channel.mark.is_deleted
+                        yield end_frame(channel.mark, is_deleted=is_deleted)
                         return
                     if not self.stays:
                         return
@@ -105,20 +106,22 @@ class Follower:
             # Points that were replaced since are found under later numbers.
             at.metric_seq = frames[-1].to if frames else to
             return b"".join(frame.data for frame in frames)
-        if at.event_seq < max(channel.event_seq, self.mark.event_seq):
-            events = await self._events(channel)
-            if events:
-                is_new, at.event_seq = True, events[-1].seq
-                news += b"".join(frame.data for frame in events if self.types.wants(frame.type))
+        to = max(channel.event_seq, self.mark.event_seq)
+        if at.event_seq < to:
+            events = await self._events(channel, to=to)
+            # Where there are none any more, nothing is to be waited for.
+            is_new, at.event_seq = True, events[-1].seq if events else to
+            news += b"".join(frame.data for frame in events if self.types.wants(frame.type))
         if at.progress_number != channel.progress_number and channel.progress is not None:
             is_new, at.progress_number = True, channel.progress_number
             news += channel.progress if self.types.wants(JOB_PROGRESS) else b""
         return news if is_new else None
 
-    async def _events(self, channel: Channel) -> list[EventFrame]:
+    async def _events(self, channel: Channel, *, to: int) -> list[EventFrame]:
+        """The next ones up to number `to`: what was written since can have points before it that nobody has
+        heard of yet.
+        """
         job_id, after = self.mark.job_id, self.at.event_seq
-        # What was written meanwhile can have points before it that nobody has heard of yet.
-        to = max(channel.event_seq, self.mark.event_seq)
         kept = channel.events_after(after)
         if kept or (kept is not None and after >= self.mark.event_seq):
             return kept

@@ -25,7 +25,8 @@ _EXAMPLE: Final = (
     ": fusion\nretry: 3000\n\n"
     'event: step_started\ndata: {"object":"event","id":"evt-...","seq":2, ...}\nid: 2\n\n'
     'event: job.progress\ndata: {"object":"job.progress","progress":{"percent":12.5, ...}, ...}\n\n'
-    'event: job.end\ndata: {"object":"job.end","job_id":"job-...","status":"succeeded","seq":19}\nid: 19\n\n'
+    'event: job.end\ndata: {"object":"job.end","job_id":"job-...","status":"succeeded","seq":19,'
+    '"deleted":false}\nid: 19\n\n'
 )
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
