@@ -81,7 +81,8 @@ def open_doorbell(broker_url: str | None) -> Doorbell | None:
 def relay_outbox(engine: Engine, doorbell: Doorbell | None) -> int:
     """Send what is due; the number of messages that left the outbox.
 
-    A message is deleted only once it was sent. Several relays may run: each takes its own messages.
+    A message is deleted only once it was sent; what could not be sent is due again at once. Several relays
+    may run: each takes its own messages.
 
     Raises:
         OSError, kombu.exceptions.OperationalError: the broker cannot be reached; the messages stay.
@@ -99,7 +100,8 @@ def relay_outbox(engine: Engine, doorbell: Doorbell | None) -> int:
             sent.append(message_id)
     finally:
         failpoint("rings.rung")
-        in_transaction(engine, _forget, sent)
+        taken = [message_id for message_id, _ in messages]
+        in_transaction(engine, _put_down, sent=sent, unsent=taken[len(sent) :])
     return len(sent)
 
 
@@ -121,8 +123,11 @@ def _take_due(session: Session) -> list[tuple[str, str]]:
     return [(row.id, row.resource) for row in rows]
 
 
-def _forget(session: Session, message_ids: list[str]) -> None:
+def _put_down(session: Session, *, sent: list[str], unsent: list[str]) -> None:
     session.execute(
-        delete(OutboxMessage).where(OutboxMessage.id.in_(message_ids)),
+        delete(OutboxMessage).where(OutboxMessage.id.in_(sent)),
         execution_options={"synchronize_session": False},
     )
+    if unsent:
+        again = update(OutboxMessage).where(OutboxMessage.id.in_(unsent)).values(due_at=db_time())
+        session.execute(again.execution_options(synchronize_session=False))

@@ -11,7 +11,7 @@ from tests.faults.chaos.__main__ import print_report
 from tests.faults.chaos.run import run_chaos
 from tests.faults.service import Profile
 
-SECONDS = float(os.environ.get("FUSION_TEST_CHAOS_SECONDS", "25"))
+SECONDS = float(os.environ.get("FUSION_TEST_CHAOS_SECONDS", "15"))
 
 
 @pytest.mark.timeout(900)
