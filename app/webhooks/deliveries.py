@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from app.db.base import db_time
 from app.db.models import WebhookDelivery, WebhookEndpoint
 from app.webhooks.announcing import announce
+from app.webhooks.holding import hold_deliveries
 from app.webhooks.schedule import DISABLED_AFTER_SECONDS, RETRY_SECONDS, next_try_in
 from app.webhooks.types import DeliveryStatus, DisabledReason, WebhookType
 
@@ -194,6 +195,7 @@ def _disable(session: Session, claimed: Claimed, *, reason: DisabledReason) -> N
         .execution_options(synchronize_session=False)
     )
     if session.scalar(statement) is not None:
+        hold_deliveries(session, claimed.endpoint_id)
         announce(
             session,
             project_id=claimed.project_id,

@@ -137,7 +137,7 @@ class WebhookDeliveryObject(BaseModel):
     job_id: str | None
     status: DeliveryStatus
     next_try_at: int | None
-    """When it is due; null once it has ended."""
+    """When it is due; null once it has ended, and while its endpoint is disabled."""
     created_at: int
     ended_at: int | None
     tries: list[WebhookTry]
@@ -154,7 +154,7 @@ class WebhookDeliveryObject(BaseModel):
             data=delivery.data,
             job_id=delivery.job_id,
             status=DeliveryStatus(delivery.status),
-            next_try_at=unix_seconds(delivery.due_at) if is_pending else None,
+            next_try_at=_seconds(delivery.due_at) if is_pending else None,
             created_at=unix_seconds(delivery.created_at),
             ended_at=_seconds(delivery.ended_at),
             tries=[WebhookTry.model_validate(one) for one in delivery.tries],

@@ -8,10 +8,12 @@ from sqlalchemy.orm import Session
 
 from app.accounts.service import Principal
 from app.db.base import db_time, new_id
+from app.db.locks import wait_for_lock
 from app.db.models import WebhookDelivery, WebhookEndpoint
 from app.errors import Conflict, NotFound
 from app.sealing import Seals
 from app.webhooks.announcing import delivery_of
+from app.webhooks.holding import hold_deliveries, offer_deliveries
 from app.webhooks.signing import new_secret
 from app.webhooks.types import DeliveryStatus, WebhookType
 
@@ -41,6 +43,7 @@ def create_endpoint(
     Raises:
         Conflict: the project has as many as it may.
     """
+    wait_for_lock(session, "webhook_endpoints", principal.project_id)
     num_endpoints = session.scalar(select(func.count()).select_from(select_endpoints(principal).subquery()))
     if (num_endpoints or 0) >= MAX_ENDPOINTS:
         raise Conflict(
@@ -94,7 +97,13 @@ def change_endpoint(
     Raises:
         NotFound: there is none.
     """
+    # Two at once could leave an enabled endpoint whose deliveries are held, which nothing would send.
+    wait_for_lock(session, "webhook_endpoint", endpoint_id)
     endpoint = get_endpoint(session, principal=principal, endpoint_id=endpoint_id)
+    if "enabled" in changes:
+        # Deliveries before the endpoint, as whoever writes down a try locks them.
+        move = offer_deliveries if changes["enabled"] else hold_deliveries
+        move(session, endpoint.id)
     if "event_types" in changes:
         changes = {**changes, "event_types": _sorted(changes["event_types"])}
     for name, value in changes.items():

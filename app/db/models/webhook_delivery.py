@@ -17,6 +17,7 @@ class WebhookDelivery(OfProject, Base):
         Index(None, "leased_until"),
         Index(None, "endpoint_id", "id"),
         Index(None, "job_id", "endpoint_id", "seq"),
+        Index(None, "created_at"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("whd"))
@@ -36,7 +37,8 @@ class WebhookDelivery(OfProject, Base):
     """How many there were when somebody last asked to send it again."""
     tries: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
     """What became of the latest ones."""
-    due_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())
+    due_at: Mapped[datetime | None] = mapped_column(UtcTime, default=db_time())
+    """None while its endpoint is disabled, so that nobody who looks for what is due finds it."""
     leased_until: Mapped[datetime | None] = mapped_column(UtcTime)
     """Somebody is sending it; after a crash it is free again."""
     created_at: Mapped[datetime] = mapped_column(UtcTime, default=db_time())

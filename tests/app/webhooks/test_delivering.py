@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -218,6 +219,7 @@ def test_five_days_in_vain_disable_and_enabling_sends_what_waits(
     make_due(engine)
     courier.run_once()
     assert client.get(path).json()["disabled_reason"] == "failing"
+    assert [(one["status"], one["next_try_at"]) for one in deliveries()] == [("pending", None)]
     make_due(engine)
     courier.run_once()
     given.submit(engine, project_id)
@@ -229,6 +231,47 @@ def test_five_days_in_vain_disable_and_enabling_sends_what_waits(
 
     assert (enabled["enabled"], enabled["disabled_reason"], enabled["failing_since"]) == (True, None, None)
     assert [one["status"] for one in deliveries()] == ["delivered"]
+
+
+def test_what_waits_for_a_disabled_endpoint_is_not_due_until_it_is_enabled(
+    client: TestClient,
+    engine: Engine,
+    endpoint: dict[str, Any],
+    receiver: Receiver,
+    courier: Courier,
+    deliveries: Look,
+) -> None:
+    path = f"/v1/webhook_endpoints/{endpoint['id']}"
+    for _ in range(3):
+        client.post(f"{path}/test")
+
+    client.patch(path, json={"enabled": False})
+    held = deliveries()
+    client.patch(path, json={"description": "still disabled"})
+    courier.run_once()
+    client.patch(path, json={"enabled": True})
+    offered = deliveries()
+    courier.run_once()
+
+    assert [one["next_try_at"] for one in held] == [None] * 3
+    assert all(one["next_try_at"] for one in offered)
+    assert [one["status"] for one in deliveries()] == ["delivered"] * 3
+    assert len(receiver.received) == 3
+
+
+def test_who_disables_and_enables_at_once_leaves_nothing_that_waits_for_ever(
+    client: TestClient, endpoint: dict[str, Any], deliveries: Look
+) -> None:
+    path = f"/v1/webhook_endpoints/{endpoint['id']}"
+    for _ in range(3):
+        client.post(f"{path}/test")
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda turn: client.patch(path, json={"enabled": turn % 2 == 0}), range(12)))
+
+    is_enabled = client.get(path).json()["enabled"]
+    assert {answer.status_code for answer in answers} == {200}
+    assert {one["next_try_at"] is not None for one in deliveries()} == {is_enabled}
 
 
 def test_a_receiver_says_when_to_come_back(

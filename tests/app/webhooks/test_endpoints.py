@@ -1,6 +1,7 @@
 """`/v1/webhook_endpoints` and `/v1/webhook_deliveries`."""
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from sqlalchemy import Engine, select, update
 from app.db.base import db_time
 from app.db.models import WebhookDelivery, WebhookEndpoint
 from app.db.session import read_only, transaction
+from app.webhooks import retention
 from app.webhooks.retention import forget_old_deliveries
 from app.webhooks.service import MAX_ENDPOINTS
+from tests.app.jobs.test_list_plans import explain, statements
 
 PATH = "/v1/webhook_endpoints"
 WANTED = {"url": "https://hooks.example.com/fusion", "description": "the lab's"}
@@ -90,13 +93,16 @@ def test_no_secret_lies_open_in_the_database(
 
 
 def test_a_project_has_so_many_and_no_more(client: TestClient, made: dict[str, Any]) -> None:
-    statuses = [client.post(PATH, json=WANTED).status_code for _ in range(MAX_ENDPOINTS)]
+    statuses = [client.post(PATH, json=WANTED).status_code for _ in range(MAX_ENDPOINTS - 3)]
+    with ThreadPoolExecutor(8) as pool:
+        at_once = pool.map(lambda _: client.post(PATH, json=WANTED).status_code, range(8))
 
-    assert statuses == [201] * (MAX_ENDPOINTS - 1) + [409]
+    assert statuses == [201] * (MAX_ENDPOINTS - 3)
+    assert sorted(at_once) == [201] * 2 + [409] * 6
 
 
 def test_deliveries_are_listed_and_filtered_and_forgotten(
-    client: TestClient, engine: Engine, made: dict[str, Any]
+    client: TestClient, engine: Engine, made: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = [client.post(f"{PATH}/{made['id']}/test") for _ in range(3)]
     listed = client.get(f"{PATH}/{made['id']}/deliveries?limit=2").json()
@@ -106,11 +112,15 @@ def test_deliveries_are_listed_and_filtered_and_forgotten(
     assert listed["has_more"]
     assert client.get(f"{PATH}/{made['id']}/deliveries?status=failed").json()["data"] == []
     assert client.get(f"{PATH}/{made['id']}/deliveries?status=lost").status_code == 422
+    monkeypatch.setattr(retention, "_ROWS_AT_ONCE", 1)
     with transaction(engine) as session:
-        first = WebhookDelivery.id == sent[0].json()["id"]
-        session.execute(update(WebhookDelivery).where(first).values(created_at=db_time(-31 * 86_400)))
-    assert forget_old_deliveries(engine, dry_run=True) == forget_old_deliveries(engine) == 1
+        old = WebhookDelivery.id.in_([answer.json()["id"] for answer in sent[:2]])
+        session.execute(update(WebhookDelivery).where(old).values(created_at=db_time(-31 * 86_400)))
+    with statements(engine) as said:
+        foreseen = forget_old_deliveries(engine, dry_run=True)
+    assert foreseen == forget_old_deliveries(engine) == 2
     assert forget_old_deliveries(engine) == 0
+    assert "ix_webhook_deliveries_created_at" in explain(engine, *said[0])
 
 
 def test_with_an_endpoint_its_deliveries_go(client: TestClient, made: dict[str, Any]) -> None:
