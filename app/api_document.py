@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from app.accounts.access import OPEN_PATHS, needed_scope
+from app.api_examples import ANSWERS, refusal_example
 from app.errors import (
     API_ERRORS,
     ApiError,
@@ -20,7 +21,7 @@ from app.errors import (
     Unprocessable,
     problem_responses,
 )
-from app.problems import Problem, problem_of
+from app.problems import Problem
 from fusion.spec import FusionSpec
 
 SECURITY_SCHEME: Final = "api_key"
@@ -59,7 +60,7 @@ def finish_document(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(name, None)
     shared = {error.__name__: response for error in API_ERRORS for response in _responses_of(error)}
     document["components"]["responses"] = {
-        name: _with_example(response, _example_of(error))
+        name: _with_example(response, refusal_example(error))
         for error, (name, response) in zip(API_ERRORS, shared.items(), strict=True)
     }
     _close(schemas)
@@ -67,6 +68,8 @@ def finish_document(document: dict[str, Any]) -> dict[str, Any]:
     for method, path, operation in operations_of(document):
         used.update(operation.get("tags", ()))
         _finish(operation, method=method, path=path)
+        for status, example in ANSWERS.get(f"{method} {path}", {}).items():
+            _show(operation["responses"][str(status)], example)
         operation["responses"] = {
             status: _named(response, shared) for status, response in sorted(operation["responses"].items())
         }
@@ -138,10 +141,9 @@ def _responses_of(error: type[ApiError]) -> Iterable[dict[str, Any]]:
     return problem_responses(error).values()
 
 
-def _example_of(error: type[ApiError]) -> dict[str, Any]:
-    """What such a refusal looks like."""
-    said = error(error.title.lower())
-    return problem_of(said, instance="/v1/...", request_id="req-5f0c1e").model_dump(mode="json")
+def _show(response: dict[str, Any], example: Any) -> None:
+    """Put an example beside the schema of an answer."""
+    response["content"]["application/json"]["example"] = example
 
 
 def _with_example(response: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def page_of(document: dict[str, Any]) -> str:
         _element("p", escape(info.get("summary", ""))),
         _element("p", "Every guarded route takes ", _code("Authorization: Bearer fus_...")),
         *(_section(document, tag) for tag in document["tags"]),
+        _element("h2", "Refusals"),
+        *(_refusal(response) for response in document["components"].get("responses", {}).values()),
         _element("h2", "Schemas"),
         *(_schema(name, schema) for name, schema in schemas),
     ]
@@ -71,6 +73,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
             (status, escape(_description(answer)), _content(answer))
             for status, answer in operation["responses"].items()
         ),
+        *_answers(operation),
     ]
     return _element("details", summary, *parts, id=operation["operationId"])
 
@@ -85,6 +88,25 @@ def _bodies(operation: dict[str, Any]) -> Iterator[str]:
         yield _element("p", "Body: ", _code(media_type), " ", _type(media["schema"]))
         if "example" in media:
             yield _json(media["example"])
+
+
+def _answers(operation: dict[str, Any]) -> Iterator[str]:
+    """Examples of what comes back."""
+    for status, answer in operation["responses"].items():
+        for example in _examples(answer):
+            shown = _element("pre", escape(example)) if isinstance(example, str) else _json(example)
+            yield _element("details", _element("summary", f"Example of {escape(status)}"), shown)
+
+
+def _refusal(response: dict[str, Any]) -> str:
+    examples = list(_examples(response))
+    statuses = [_code(str(example["status"])) + " " for example in examples]
+    summary = _element("summary", *statuses, escape(response["description"]))
+    return _element("details", summary, *(_json(example) for example in examples))
+
+
+def _examples(answer: dict[str, Any]) -> Iterator[Any]:
+    return (media["example"] for media in answer.get("content", {}).values() if "example" in media)
 
 
 def _description(answer: dict[str, Any]) -> str:

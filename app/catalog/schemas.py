@@ -15,23 +15,6 @@ from fusion.spec import ModelRef
 ShownPurpose = Purpose | Literal["fine-tune-results"]
 """The last one is what a job measured (`result_files`); nobody uploads it."""
 _NO_FACTS: dict[str, Any] = {"format": None, "num_records": None, "fields": [], "num_text_bytes": None}
-_FILE_EXAMPLE: dict[str, Any] = {
-    "id": "file-06f3k9x2q4v8t1m7c5b0z6n3ha",
-    "object": "file",
-    "bytes": 73_400_320,
-    "created_at": 1_764_043_200,
-    "expires_at": None,
-    "filename": "prose.jsonl.zst",
-    "purpose": "corpus",
-    "status": "processed",
-    "status_details": None,
-    "error": None,
-    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "format": "jsonl",
-    "num_records": 120_000,
-    "fields": ["text", "domain"],
-    "num_text_bytes": 310_000_000,
-}
 
 
 class FileErrorObject(BaseModel):
@@ -51,7 +34,7 @@ class FileErrorObject(BaseModel):
 class FileObject(BaseModel):
     """An uploaded file."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [_FILE_EXAMPLE]})
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     object: Literal["file"] = "file"

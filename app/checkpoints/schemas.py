@@ -11,45 +11,12 @@ from app.db.base import unix_seconds
 from app.db.models import ArtifactFile, Promotion
 
 _RESUMABLE: Final = frozenset({"pending", "queued", "running", "failed"})
-_EXAMPLE: dict[str, Any] = {
-    "id": "art-01m8k3ahm7cdbtcg9rentgbecg",
-    "object": "checkpoint",
-    "job_id": "job-01m8k3235xeyzw3s01z4mz3f1a",
-    "step_id": "step-01m8k3235ywa98byp3q5k6bc2x",
-    "step_name": "train.fused",
-    "attempt": 1,
-    "step": 800,
-    "num_tokens": 52_428_800,
-    "metrics": {"loss": 2.31, "clm_loss": 2.28, "grad_norm": 0.7, "learning_rate": 1e-05},
-    "num_bytes": 86_100_000_000,
-    "num_files": 31,
-    "digest": "dc11641d0d5d0dedb332121d9b0dd2424fee8ddf7c7e453aafc287227f28e574",
-    "is_resumable": True,
-    "is_promotable": True,
-    "is_best": True,
-    "is_last": True,
-    "model_id": None,
-    "created_at": 1_764_043_200,
-}
-_PROMOTION_EXAMPLE: dict[str, Any] = {
-    "object": "promotion",
-    "checkpoint_id": "art-01m8k3ahm7cdbtcg9rentgbecg",
-    "job_id": "job-01m8k3235xeyzw3s01z4mz3f1a",
-    "name": "wise-800",
-    "status": "running",
-    "num_bytes": 13_476_839_424,
-    "num_bytes_read": 4_294_967_296,
-    "model_id": None,
-    "error": None,
-    "created_at": 1_764_043_200,
-    "finished_at": None,
-}
 
 
 class CheckpointObject(BaseModel):
     """A training after some of its optimiser steps, as it is stored."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     """Of the artifact; its files: `/v1/artifacts/{id}`."""
@@ -120,9 +87,7 @@ class PromotionError(BaseModel):
 class PromotionObject(BaseModel):
     """A model that is made of a checkpoint. Its bytes are read first, so it takes as long as that."""
 
-    model_config = ConfigDict(
-        use_attribute_docstrings=True, json_schema_extra={"examples": [_PROMOTION_EXAMPLE]}
-    )
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     object: Literal["promotion"] = "promotion"
     checkpoint_id: str

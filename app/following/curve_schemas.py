@@ -2,8 +2,6 @@
 
 from typing import Literal, Self
 
-from pydantic import ConfigDict
-
 from app.following.curves import Axis, Boundary, Series
 from app.jobs.schemas.common import Shown
 
@@ -64,32 +62,6 @@ class SeriesOut(Shown):
 
 class CurvesOut(Shown):
     """Training curves of a job, by `STEP/VALUE`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "object": "metrics",
-                "job_id": "job-01m8k3fwhemf55zjvzw5rsvrhw",
-                "x": "step",
-                "series": {
-                    "train.fused/loss": {
-                        "x": [10, 20],
-                        "y": [3.1, 2.8],
-                        "min": [3.1, 2.8],
-                        "max": [3.1, 2.8],
-                        "last": 2.8,
-                        "best": 2.8,
-                        "n": 2,
-                        "downsampled": False,
-                        "nonfinite": [],
-                        "attempts": [{"attempt": 1, "step": 10, "index": 0}],
-                    }
-                },
-                "removed_until": 0,
-                "next_since": 2,
-            }
-        }
-    )
 
     object: Literal["metrics"] = "metrics"
     job_id: str

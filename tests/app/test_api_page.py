@@ -1,6 +1,8 @@
 """`/docs` tells everything of the document and loads nothing."""
 
+import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.api_examples import ANSWERS, refusal_example
 from app.api_page import page_of
+from app.errors import Unprocessable
 from app.main import create_app
 from app.settings import Settings
 
@@ -54,6 +58,13 @@ def test_the_page_tells_of_every_operation_and_loads_nothing(app: FastAPI) -> No
     assert not reader.tags & {"script", "link", "img", "iframe"}
     assert not re.search(r"https?://[^<]*\.(js|css)", answer.text)
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_the_page_shows_what_answers_and_refusals_look_like(app: FastAPI) -> None:
+    page = unescape(TestClient(app).get("/docs").text)
+
+    for example in (ANSWERS["GET /v1/jobs/{job_id}"][200], refusal_example(Unprocessable)):
+        assert json.dumps(example, indent=2) in page
 
 
 def test_what_a_document_says_is_text(app: FastAPI) -> None:
