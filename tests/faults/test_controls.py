@@ -154,13 +154,14 @@ def judge(service: Service, crowd: Crowd) -> Verdict:
 
 
 def freeze_between_transactions(pids: list[int], database: Path) -> None:
-    """Freeze processes, none of them in the middle of a write: that would hold up every other writer, too."""
+    """Freeze processes, none of them in the middle of a write: that would hold up every other writer, too. So
+    would a read where there is no write-ahead log."""
     for _ in range(FREEZE_TRIES):
         for pid in pids:
             signal_to(pid, signal.SIGSTOP)
         try:
             with closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("BEGIN EXCLUSIVE")
                 connection.execute("ROLLBACK")
         except sqlite3.OperationalError:
             for pid in pids:
