@@ -6,6 +6,7 @@ prints a table of checks per route, every failure once, and ends with 1 when the
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -35,6 +36,7 @@ OPENED = {
 MAX_EXAMPLES = 40
 PHASES = "examples,coverage,fuzzing,stateful"
 RUN_SECONDS = 3600.0
+_ROOT = Path(__file__).parents[2]
 
 
 def hammer(
@@ -99,6 +101,7 @@ def _run(
         [*command, *words, *chosen, *flags],
         # Where schemathesis leaves its caches.
         cwd=events.parent,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.contracts.impatience", "PYTHONPATH": str(_ROOT)},
         capture_output=True,
         text=True,
         timeout=RUN_SECONDS,
