@@ -1,6 +1,6 @@
 """Handing steps to workers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.db.base import db_time
 from app.db.models import Artifact, Attempt, Job, Step, StepNeed
 from app.jobs import repository
-from app.jobs.fair_share import Candidate, candidates, is_claimable, next_step
+from app.jobs.fair_share import Candidate, Means, candidates, is_claimable, next_step
 from app.jobs.lifecycle import AttemptOutcome, StepStatus
 from app.jobs.planning import file_ids_in, model_ids_in
 from app.jobs.workers import see_worker
@@ -49,9 +49,10 @@ def claim_step(
 ) -> ClaimedStep | None:
     """Take the step whose turn it is (`fair_share`), or None. The lease ends by the database's clock."""
     see_worker(session, worker_id=worker_id, resources=resources)
-    waiting = candidates(session, resources)
+    waiting: list[Candidate] = []
+    coming = _noted(_within_means(session, candidates(session, resources)), waiting)
     return (
-        _claim_first(session, waiting, worker_id=worker_id, lease_seconds=lease_seconds, wait=False)
+        _claim_first(session, coming, worker_id=worker_id, lease_seconds=lease_seconds, wait=False)
         # Somebody else is writing to all of these jobs. To wait for more than one could be a deadlock.
         or _claim_first(session, waiting[:1], worker_id=worker_id, lease_seconds=lease_seconds, wait=True)
         or _claim_first(session, waiting, worker_id=worker_id, lease_seconds=lease_seconds, wait=False)
@@ -76,8 +77,22 @@ def find_unheard_claim(session: Session, *, worker_id: str, lease_seconds: int) 
     return _as_claimed(session, job, repository.get_step(session, step_id))
 
 
+def _within_means(session: Session, waiting: Iterable[Candidate]) -> Iterator[Candidate]:
+    """Those whose project has storage and GPU time left; nobody is looked at before it is asked for."""
+    found = Means(session)
+    for candidate in waiting:
+        if candidate.has_means or found.allow(candidate.project_id, resource=candidate.resource):
+            yield candidate
+
+
+def _noted(coming: Iterable[Candidate], seen: list[Candidate]) -> Iterator[Candidate]:
+    for candidate in coming:
+        seen.append(candidate)
+        yield candidate
+
+
 def _claim_first(
-    session: Session, waiting: Sequence[Candidate], *, worker_id: str, lease_seconds: int, wait: bool
+    session: Session, waiting: Iterable[Candidate], *, worker_id: str, lease_seconds: int, wait: bool
 ) -> ClaimedStep | None:
     """The first step that can be had."""
     for candidate in waiting:

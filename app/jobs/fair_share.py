@@ -7,7 +7,8 @@ jobs' priority decides, then their age. A priority therefore never takes from an
 The cost is a few index probes per project, however many steps wait (`ix_steps_claimable`).
 
 A project that has used up its GPU hours or its storage is passed over, and one that runs as many jobs as it
-may gets steps of those jobs only. What it uses is looked at only where it has a limit.
+may gets steps of those jobs only. What it uses is looked at only where it has a limit, and what it stores and
+computed is added up only once its turn has come.
 """
 
 import functools
@@ -22,7 +23,7 @@ from app.db.base import db_time
 from app.db.locks import try_lock, wait_for_lock
 from app.db.models import Attempt, Job, Project, Step
 from app.jobs.lifecycle import Desired, StepStatus
-from app.quotas.usage import has_gpu_hours, has_room, may_run_more, running_jobs
+from app.quotas.usage import may_run_more, means, running_jobs
 
 CLAIM_ORDER = (Step.claim_rank, Step.job_id, Step.position)
 """Within a project and a resource; as in the index `ix_steps_claimable`."""
@@ -38,6 +39,8 @@ class Candidate:
     resource: str
     runs_few: bool
     """Whether the project has a limit of running jobs."""
+    has_means: bool
+    """Whether it has no limit of storage or GPU hours, which are yet to be looked at otherwise."""
 
 
 def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
@@ -49,6 +52,7 @@ def candidates(session: Session, resources: Collection[str]) -> list[Candidate]:
             project_id=row.project_id,
             resource=row.resource,
             runs_few=row.runs_few,
+            has_means=row.has_means,
         )
         for row in session.execute(_candidates(tuple(sorted(resources))))
     ]
@@ -68,12 +72,31 @@ def _candidates(resources: tuple[str, ...]) -> Select[Any]:
         select(func.max(Attempt.started_at)).where(Attempt.project_id == heads.c.project_id).scalar_subquery()
     )
     return (
-        select(Step.id, Step.job_id, Step.project_id, Step.resource, heads.c.runs_few)
+        select(
+            *(Step.id, Step.job_id, Step.project_id, Step.resource),
+            *(heads.c.runs_few, heads.c.has_means),
+        )
         .select_from(heads)
         .join(Step, Step.id == heads.c.step_id)
         .outerjoin(running, running.c.project_id == heads.c.project_id)
         .order_by(func.coalesce(running.c.num_running, 0), served_at.asc().nulls_first(), *CLAIM_ORDER)
     )
+
+
+class Means:
+    """Which projects have storage and GPU time left, looked up when it matters, and once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._found: dict[str, tuple[bool, bool]] = {}
+
+    def allow(self, project_id: str, *, resource: str) -> bool:
+        """Whether a step of the project may start."""
+        if project_id not in self._found:
+            row = self._session.execute(means(), {"project_id": project_id}).one()
+            self._found[project_id] = (bool(row.room), bool(row.gpu_hours))
+        has_room, has_gpu_hours = self._found[project_id]
+        return has_room and (has_gpu_hours or resource != "gpu")
 
 
 def next_step(session: Session, candidate: Candidate, *, wait: bool) -> tuple[str, str] | None:
@@ -141,9 +164,10 @@ def _heads(resource: str) -> Select[Any]:
     job_that_runs = (
         first.where(Step.job_id.in_(running_jobs(Project.id))).correlate(Project).scalar_subquery()
     )
-    within = (has_room(), has_gpu_hours()) if resource == "gpu" else (has_room(),)
+    limits = (Project.max_stored_bytes, Project.max_gpu_hours_per_month)
     return select(
         Project.id.label("project_id"),
         Project.max_running_jobs.is_not(None).label("runs_few"),
+        and_(*(limit.is_(None) for limit in limits)).label("has_means"),
         case((may_run_more(), any_job), else_=job_that_runs).label("step_id"),
-    ).where(*within)
+    )

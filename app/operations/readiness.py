@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, or_, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -11,9 +11,10 @@ from app.db import migrate
 from app.db.base import db_time
 from app.db.models import Job, Project, Step, Worker
 from app.db.session import read_only
+from app.jobs.fair_share import Means
 from app.jobs.lifecycle import Desired, StepStatus
 from app.jobs.workers import workers_heard_of
-from app.quotas.usage import lets_start
+from app.quotas.usage import may_run_more, running_jobs
 
 _NOT_MIGRATED: Final = "the tables are not those of this release; run the migrations"
 _UNKNOWN: Final = "unknown until the database is in order"
@@ -48,18 +49,25 @@ def live_workers(session: Session, *, lease_seconds: int) -> list[Worker]:
 def _stuck_resources(session: Session, *, lease_seconds: int, stuck_seconds: int) -> list[tuple[str, bool]]:
     """(resource, whether a live worker could take it) of every queue in which work does not move."""
     waiting = (
-        select(Step.resource)
+        select(Step.project_id, Step.resource)
         .join(Job, Job.id == Step.job_id)
         .join(Project, Project.id == Step.project_id)
         .where(
             Step.status == StepStatus.QUEUED,
             Job.desired == Desired.RUN,
             Step.ready_at < db_time(-stuck_seconds),
-            lets_start(),
+            or_(may_run_more(), Step.job_id.in_(running_jobs(Project.id))),
         )
         .distinct()
     )
-    resources = sorted(session.scalars(waiting))
+    found = Means(session)
+    resources = sorted(
+        {
+            row.resource
+            for row in session.execute(waiting)
+            if found.allow(row.project_id, resource=row.resource)
+        }
+    )
     if not resources:
         return []
     busy = set(

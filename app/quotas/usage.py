@@ -128,13 +128,14 @@ def has_gpu_hours() -> ColumnElement[bool]:
     return or_(limit.is_(None), gpu_hours(Project.id) < limit)
 
 
-def lets_start() -> ColumnElement[bool]:
-    """Whether the quotas of a row of `projects` let its row of `steps` start now."""
-    return and_(
-        has_room(),
-        or_(Step.resource != "gpu", has_gpu_hours()),
-        or_(may_run_more(), Step.job_id.in_(running_jobs(Project.id))),
-    )
+@functools.cache
+def means() -> Select[bool, bool]:
+    """Whether `project_id` has storage and GPU time left: (room, GPU hours).
+
+    It adds up all that the project stores, so it is asked once for a project and not for every step.
+    """
+    query = select(has_room().label("room"), has_gpu_hours().label("gpu_hours"))
+    return query.where(Project.id == bindparam("project_id"))
 
 
 @functools.cache

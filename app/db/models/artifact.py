@@ -14,6 +14,7 @@ class Artifact(OfProject, Base):
     __tablename__ = "artifacts"
     __table_args__ = (
         Index(None, "project_id", "id"),
+        Index(None, "project_id", "num_bytes"),
         Index(None, "job_id", "kind"),
         Index("uq_artifacts_step_id_kind_role", "step_id", "kind", "role", unique=True),
     )

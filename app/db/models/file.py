@@ -16,6 +16,7 @@ class File(OfProject, Base):
     __tablename__ = "files"
     __table_args__ = (
         Index(None, "project_id", "id"),
+        Index(None, "project_id", "num_bytes"),
         Index(None, "project_id", "sha256"),
         Index("ix_files_unchecked", "id", sqlite_where=text(UNCHECKED), postgresql_where=text(UNCHECKED)),
         Index(None, "expires_at"),

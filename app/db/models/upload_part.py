@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, UtcTime, db_time, new_id
@@ -11,7 +11,7 @@ from app.db.tenancy import OfProject
 
 class UploadPart(OfProject, Base):
     __tablename__ = "upload_parts"
-    __table_args__ = (UniqueConstraint("upload_id", "sha256"),)
+    __table_args__ = (UniqueConstraint("upload_id", "sha256"), Index(None, "project_id", "num_bytes"))
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("part"))
     upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id"))

@@ -20,6 +20,7 @@ from app.operations.readiness import find_obstacles
 from app.quotas.limits import Quotas
 from app.settings import Settings
 from tests.app.jobs import builders as given
+from tests.app.jobs.test_list_plans import explain, statements
 
 NO_LIMITS = dict.fromkeys(Quotas.model_fields)
 
@@ -265,6 +266,55 @@ def test_work_that_outgrows_its_storage_is_kept_and_goes_on_once_there_is_room(
     assert refused(refusal, "stored_bytes")
     assert given.run_to_end(engine)
     assert given.job_now(engine, job["id"]).status == "succeeded"
+
+
+def test_what_a_project_stores_is_added_up_when_its_turn_comes_and_once(engine: Engine) -> None:
+    full, first, second = (given.make_project(engine, name) for name in ("full", "first", "second"))
+    for project_id in (full, first, second):
+        for _ in range(3):
+            given.submit(engine, project_id)
+    with transaction(engine) as session:
+        session.execute(update(Project).values(max_stored_bytes=10**9, max_gpu_hours_per_month=1.0))
+        session.execute(update(Project).where(Project.id == full).values(max_stored_bytes=0))
+        file = {"filename": "a", "purpose": "corpus", "num_bytes": 1, "status": "processed"}
+        session.add(File(project_id=full, sha256="0" * 64, **file))
+
+    served, sums = [], []
+    for _ in range(6):
+        with statements(engine) as said:
+            served.append(given.claim(engine).project_id)
+        sums.append(sum("artifacts" in statement and "sum" in statement for statement, _ in said))
+    with statements(engine) as said:
+        assert given.try_claim(engine) is None
+    with transaction(engine) as session:
+        session.execute(update(Step).where(Step.status == "queued").values(ready_at=db_time(900)))
+    with statements(engine) as idle:
+        assert given.try_claim(engine) is None
+
+    assert sorted(served) == sorted([first, second] * 3)
+    # The one that is full is asked as long as it has the fewest running steps.
+    assert sums == [2] * 6
+    assert sum("sum(" in statement for statement, _ in said) == 1
+    assert not any("sum(" in statement for statement, _ in idle)
+    (plan,) = {explain(engine, *asked) for asked in said if "sum(" in asked[0]}
+    for table in ("artifacts", "files", "upload_parts"):
+        assert f"ix_{table}_project_id_num_bytes" in plan
+
+
+def test_readiness_adds_up_once_for_all_steps_that_wait(engine: Engine) -> None:
+    project_id = given.make_project(engine)
+    for _ in range(5):
+        given.submit(engine, project_id)
+    given.try_claim(engine, resources=("gpu",))
+    with transaction(engine) as session:
+        session.execute(update(Project).values(max_stored_bytes=10**9))
+        session.execute(update(Step).where(Step.status == "queued").values(ready_at=db_time(-900)))
+
+    with statements(engine) as said:
+        found = find_obstacles(engine, lease_seconds=60, stuck_seconds=300)
+
+    assert found["work"] is not None
+    assert sum("sum(" in statement for statement, _ in said) == 1
 
 
 def test_a_project_without_gpu_hours_computes_on_cpus_only(
