@@ -75,9 +75,14 @@ def decompressed(
     try:
         for made, num_read in _decoded(pieces, make_decoder=_DECODERS[compression]):
             num_made += len(made)
-            too_dense = num_made > ALWAYS_ALLOWED_BYTES and num_made > max_ratio * num_read
-            if num_made > max_bytes or too_dense:
-                raise _beyond_limits(name, num_read=num_read, num_made=num_made, pointer=pointer)
+            require_proportion(
+                name,
+                num_read=num_read,
+                num_made=num_made,
+                pointer=pointer,
+                max_bytes=max_bytes,
+                max_ratio=max_ratio,
+            )
             yield made
     except (zlib.error, lzma.LZMAError, zstd.ZstdError, EOFError) as error:
         raise CorpusInvalid(
@@ -86,6 +91,31 @@ def decompressed(
             hint="compress the file again and upload it whole, or upload it uncompressed",
             pointer=pointer,
         ) from error
+
+
+def require_proportion(
+    name: str,
+    *,
+    num_read: int,
+    num_made: int,
+    pointer: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_ratio: int = MAX_RATIO,
+) -> None:
+    """Refuse what makes much more text of a file than any text has.
+
+    Raises:
+        CorpusInvalid: corpus_decompression_limit.
+    """
+    too_dense = num_made > ALWAYS_ALLOWED_BYTES and num_made > max_ratio * num_read
+    if num_made > max_bytes or too_dense:
+        raise CorpusInvalid(
+            f"{name}: {num_read} compressed bytes have become {num_made} already; at most {max_bytes} bytes "
+            f"and {max_ratio} times the compressed size are read",
+            code="corpus_decompression_limit",
+            hint="if this is your text, remove its repetitions, or upload it uncompressed",
+            pointer=pointer,
+        )
 
 
 class _Decoder(Protocol):
@@ -186,13 +216,3 @@ def _pieces_of(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
             yield piece
-
-
-def _beyond_limits(name: str, *, num_read: int, num_made: int, pointer: str | None) -> CorpusInvalid:
-    return CorpusInvalid(
-        f"{name}: {num_read} compressed bytes have become {num_made} already; at most {MAX_BYTES} bytes and "
-        f"{MAX_RATIO} times the compressed size are read",
-        code="corpus_decompression_limit",
-        hint="if this is your text, remove its repetitions, or upload it uncompressed",
-        pointer=pointer,
-    )

@@ -11,6 +11,7 @@ from typing import Any
 from fusion.corpus.hub_dataset import POINTER as DATASET_POINTER
 from fusion.corpus.hub_dataset import dataset_files
 from fusion.corpus.readers import (
+    MAX_RECORD_BYTES,
     Format,
     Record,
     field_missing,
@@ -18,6 +19,7 @@ from fusion.corpus.readers import (
     read_jsonl,
     read_parquet,
     read_text,
+    record_too_long,
 )
 from fusion.errors import CorpusInvalid, InternalError
 from fusion.spec import CorpusFile, CorpusSpec
@@ -42,7 +44,8 @@ def iter_documents(corpus: CorpusSpec, *, files: Mapping[str, Path]) -> Iterator
 
     Raises:
         CorpusInvalid: with codes corpus_file_missing, corpus_not_utf8, corpus_broken_line,
-            corpus_broken_file, corpus_field_missing, corpus_field_not_text, corpus_dataset_unusable.
+            corpus_broken_file, corpus_field_missing, corpus_field_not_text, corpus_record_too_long,
+            corpus_decompression_limit, corpus_dataset_unusable.
         InfrastructureError: a dataset cannot be downloaded.
     """
     for index, file in enumerate(corpus.files):
@@ -115,6 +118,8 @@ def _of_record(record: Record, *, corpus: CorpusSpec, domain: str | None, pointe
             hint="set corpus.text_field or corpus.messages_field to the field that holds the document",
             pointer=pointer,
         )
+    if len(text) > MAX_RECORD_BYTES:
+        raise record_too_long(record.place, pointer=pointer)
     _require_utf8(text, place=record.place, pointer=pointer)
     label = record.fields.get(corpus.domain_field) if corpus.domain_field else None
     if text:

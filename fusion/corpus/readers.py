@@ -3,9 +3,10 @@
 JSONL and text may be compressed (`.gz`, `.zst`, `.xz`); Parquet compresses itself.
 
 A plain text file becomes documents of whole lines: one ends at the first blank line after 4 KiB, or after
-64 KiB at any line end. Concatenated, the documents are the file.
+64 KiB at any line end; a line of 16 MiB is cut. Concatenated, the documents are the file.
 """
 
+import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusion.compression import compression_of, open_uncompressed, uncompressed_name
+from fusion.compression import compression_of, open_uncompressed, require_proportion, uncompressed_name
 from fusion.errors import CorpusInvalid
 
 Format = Literal["jsonl", "text", "parquet"]
@@ -31,7 +32,9 @@ _FORMAT_OF_SUFFIX: dict[str, Format] = {
 _UTF8_MARK = b"\xef\xbb\xbf"
 _MIN_DOCUMENT_BYTES = 4 << 10
 _MAX_DOCUMENT_BYTES = 64 << 10
-_ROWS_PER_READ = 256
+MAX_RECORD_BYTES = 16 << 20
+"""Of a line, or of what is read of a row: some four million tokens. More of it takes a machine's memory."""
+_ROWS_PER_READ = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,12 +61,14 @@ def read_jsonl(path: Path, *, pointer: str) -> Iterator[Record]:
     """One object per line; blank lines are skipped.
 
     Raises:
-        CorpusInvalid: a line is not UTF-8 or not a JSON object.
+        CorpusInvalid: a line is not UTF-8, not a JSON object, or too long.
     """
-    for number, line in _lines(path, pointer=pointer):
+    for number, line, is_whole in _lines(path, pointer=pointer):
         if not line.strip():
             continue
         place = f"{path.name} line {number}"
+        if not is_whole:
+            raise record_too_long(place, pointer=pointer)
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -81,13 +86,13 @@ def read_text(path: Path, *, pointer: str) -> Iterator[tuple[str, str]]:
     """
     lines: list[str] = []
     first, num_bytes = 1, 0
-    for number, line in _lines(path, pointer=pointer):
+    for number, line, is_whole in _lines(path, pointer=pointer):
         lines.append(line)
         num_bytes += len(line.encode())
         at_paragraph = not line.strip() and num_bytes >= _MIN_DOCUMENT_BYTES
         if at_paragraph or num_bytes >= _MAX_DOCUMENT_BYTES:
             yield f"{path.name} line {first}", "".join(lines)
-            lines, first, num_bytes = [], number + 1, 0
+            lines, first, num_bytes = [], number + is_whole, 0
     if lines:
         yield f"{path.name} line {first}", "".join(lines)
 
@@ -96,7 +101,8 @@ def read_parquet(path: Path, *, columns: list[str], pointer: str) -> Iterator[Re
     """Rows of a Parquet file, with those of `columns` that it has; `fields` of others are not read.
 
     Raises:
-        CorpusInvalid: not a Parquet file, a damaged one, it lacks the first column, or text is not UTF-8.
+        CorpusInvalid: not a Parquet file, a damaged one, it lacks the first column, text is not UTF-8, a row
+            is too long, or all of it far larger than the file.
     """
     if compression_of(path.name) is not None:
         raise CorpusInvalid(
@@ -119,8 +125,10 @@ def read_parquet(path: Path, *, columns: list[str], pointer: str) -> Iterator[Re
         wanted = [name for name in columns if name in present]
         if columns[0] not in present:
             raise field_missing(path.name, columns[0], present, pointer=pointer)
-        num_read = 0
+        num_read = num_bytes = 0
         for batch in _batches(file, columns=wanted, path=path, pointer=pointer):
+            num_bytes += batch.nbytes
+            require_proportion(path.name, num_read=path.stat().st_size, num_made=num_bytes, pointer=pointer)
             places = [f"{path.name} row {num_read + number}" for number in range(1, len(batch) + 1)]
             for place, fields in zip(places, _decoded(batch, places=places, pointer=pointer), strict=True):
                 yield Record(place=place, fields=fields)
@@ -184,21 +192,41 @@ def field_missing(place: str, field: str, present: list[str], *, pointer: str) -
     )
 
 
-def _lines(path: Path, *, pointer: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines with their ends; only LF ends a line, as JSON text may hold other separators."""
+def record_too_long(place: str, *, pointer: str) -> CorpusInvalid:
+    """The error for a document that is no document any more."""
+    return CorpusInvalid(
+        f"{place} is longer than {MAX_RECORD_BYTES} bytes",
+        code="corpus_record_too_long",
+        hint="split the document; if the file is one JSON document, write JSON lines instead",
+        pointer=pointer,
+    )
+
+
+def _lines(path: Path, *, pointer: str) -> Iterator[tuple[int, str, bool]]:
+    """Numbered lines with their ends; only LF ends a line, as JSON text may hold other separators.
+
+    A line that is longer than `MAX_RECORD_BYTES` comes in pieces, of which only the last one may be whole.
+    """
+    number = 1
+    decoder = codecs.getincrementaldecoder("utf-8")()
     with open_uncompressed(path, pointer=pointer) as file:
-        for number, raw in enumerate(file, start=1):
-            data = raw.removeprefix(_UTF8_MARK) if number == 1 else raw
+        raw = file.readline(MAX_RECORD_BYTES).removeprefix(_UTF8_MARK)
+        while raw:
+            following = b"" if raw.endswith(b"\n") else file.readline(MAX_RECORD_BYTES)
+            is_whole = not following
             try:
-                yield number, data.decode("utf-8")
+                text = decoder.decode(raw, final=is_whole)
             except UnicodeDecodeError as error:
                 raise CorpusInvalid(
-                    f"{path.name} line {number} is not UTF-8: byte 0x{data[error.start]:02x} "
+                    f"{path.name} line {number} is not UTF-8: byte 0x{error.object[error.start]:02x} "
                     f"at position {error.start} of the line",
                     code="corpus_not_utf8",
                     hint="convert the file: iconv -f <its encoding> -t utf-8",
                     pointer=pointer,
                 ) from error
+            yield number, text, is_whole
+            number += is_whole
+            raw = following or file.readline(MAX_RECORD_BYTES)
 
 
 def _broken_line(place: str, reason: str, *, pointer: str) -> CorpusInvalid:
