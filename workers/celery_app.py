@@ -7,10 +7,10 @@ lost or repeated; the database says what there is to do. One thread works, one s
 from typing import Any, get_args
 
 from celery import Celery
-from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown, worker_shutting_down
 
 from app.jobs.claims import Resource
-from app.logs import configure_logs
+from app.logs import configure_logs, get_logger
 from app.queue import QUEUES, broker_settings
 from app.settings import load_settings
 from fusion.errors import UserError
@@ -49,6 +49,7 @@ app.conf.update(
     }
 )
 celery_worker = CeleryWorker(settings)
+log = get_logger(__name__)
 
 
 @setup_logging.connect
@@ -56,10 +57,16 @@ def _set_up_logging(**_: Any) -> None:
     configure_logs(settings.log_level)
 
 
-@worker_ready.connect
-def _start(sender: Any, **_: Any) -> None:
-    consumed = sender.app.amqp.queues.consume_from
-    celery_worker.start(tuple(queue for queue in get_args(Resource) if queue in consumed))
+@celeryd_after_setup.connect
+def _start(instance: Any, **_: Any) -> None:
+    """Before there is a connection to the broker, for there may be none for long."""
+    consumed = instance.app.amqp.queues.consume_from
+    try:
+        celery_worker.start(tuple(queue for queue in get_args(Resource) if queue in consumed))
+    except Exception as error:
+        # Celery would write it down and go on, deaf. Whoever supervises this process starts it again.
+        log.exception("worker_not_started")
+        raise SystemExit(1) from error
 
 
 @worker_shutting_down.connect

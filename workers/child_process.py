@@ -29,6 +29,8 @@ _READ_BYTES = 1 << 16
 _MAX_READS = 64
 _MAX_EVENT_BYTES = 64 << 20
 _MAX_SECRETS_BYTES = 1 << 16
+_OF_THE_SERVICE = ("FUSION_", "CELERY_", "PG", "AWS_", "GOOGLE_", "AZURE_")
+"""How variables begin that name databases, brokers and stores, or open them. A stage needs none of them."""
 
 Event = dict[str, Any]
 
@@ -181,8 +183,8 @@ def _readable(secrets: Mapping[str, str], held: ExitStack) -> int:
 
 
 def _plain_environment() -> dict[str, str]:
-    """This process's environment without the service's settings: a stage gets no database and no secret."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("FUSION_")}
+    """This process's environment without what leads to the service's database, broker and store."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_SERVICE)}
 
 
 def default_command() -> list[str]:

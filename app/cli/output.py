@@ -1,6 +1,7 @@
 """How the command line speaks: JSON for programs, tables for terminals, plain lines for pipes."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ def print_json_line(value: object) -> None:
 
 
 def print_line(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(harmless(text) + "\n")
     sys.stdout.flush()
 
 
@@ -47,12 +48,17 @@ def print_error(message: str, *, hint: str | None = None, details: Sequence[str]
     lines = [f"error: {message}", *(f"  {detail}" for detail in details)]
     if hint:
         lines.append(f"hint: {hint}")
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write(harmless("\n".join(lines)) + "\n")
+
+
+def harmless(text: str) -> str:
+    """Text of others without what commands a terminal: escape sequences are spelled out."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on a terminal; tab-separated lines, header first, anywhere else."""
-    texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    texts = [["" if cell is None else harmless(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for line in [list(columns), *texts]:
             print_line("\t".join(line))

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.output import print_line, show_duration, terminal
+from app.cli.output import harmless, print_line, show_duration, terminal
 from app.client import Job, JobUpdate, Step
 
 LINE_EVERY_SECONDS = 10.0
@@ -81,8 +81,8 @@ class LiveView:
             status = Text(step.status, style=_STYLE_OF_STATUS.get(step.status, "dim"))
             bar = ProgressBar(total=100, completed=step_percent(step), width=30)
             table.add_row(Text(step.name), status, bar, Text(step_count(step)), Text(self._losses.of(step)))
-        history = Text("\n".join(self._messages), style="dim")
-        return Group(Text(headline(update.job), style="bold"), table, history)
+        history = Text(harmless("\n".join(self._messages)), style="dim")
+        return Group(Text(harmless(headline(update.job)), style="bold"), table, history)
 
 
 class LineView:

@@ -222,8 +222,9 @@ def _causal_lm_architecture(config: Json, *, folder: Path, pointer: str) -> str:
     model_type, known = config.get("model_type"), _native_architecture(config)
     named = config.get("architectures") or [known]
     architecture = named[0] if isinstance(named, list) else named
-    if known is not None and isinstance(architecture, str) and architecture.endswith(_CAUSAL_LM_SUFFIXES):
-        return architecture
+    is_name = isinstance(architecture, str) and architecture.isidentifier()
+    if known is not None and is_name and architecture.endswith(_CAUSAL_LM_SUFFIXES):
+        return str(architecture)
     raise ModelUnusable(
         f"{folder} is not a causal language model that transformers has: model_type {model_type!r}, "
         f"architecture {architecture!r}",

@@ -1,5 +1,9 @@
-"""The model card: what was fused into what, over which text, and what came of it. Pure text, no I/O."""
+"""The model card: what was fused into what, over which text, and what came of it. Pure text, no I/O.
 
+Names of others (files, domains, licenses) stand in it as text, whatever Markdown or HTML they spell.
+"""
+
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +54,7 @@ def _front_matter(spec: FusionSpec, models: Json) -> str:
     base_models = [facts["hub"] for facts in models.values() if facts.get("hub")]
     license_name = spec.output.license or models["target"].get("license") or _LICENSE_UNKNOWN
     data: Json = {
-        "license": license_name,
+        "license": _one_line(license_name),
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": TAGS,
@@ -88,11 +92,11 @@ def _models_section(spec: FusionSpec, models: Json) -> str:
     rows = [
         [
             name,
-            f"`{facts.get('label', '')}`",
-            facts.get("architecture", ""),
+            _code(facts.get("label", "")),
+            _plain(facts.get("architecture", "")),
             _count(facts.get("num_parameters")),
-            facts.get("license") or "not stated",
-            f"`{str(facts.get('digest', ''))[:16]}`",
+            _plain(facts.get("license") or "not stated"),
+            _code(str(facts.get("digest", ""))[:16]),
         ]
         for name, facts in ((name, models[name]) for name in order)
     ]
@@ -109,7 +113,8 @@ def _corpus_section(corpus: Json) -> str:
     lines += [f"- origin: {_origin(origin)}" for origin in corpus.get("origins", [])]
     domains = corpus.get("domains") or {}
     rows = [
-        [name, *(_count(splits.get(s)) for s in ("train", "held_out"))] for name, splits in domains.items()
+        [_plain(name), *(_count(splits.get(s)) for s in ("train", "held_out"))]
+        for name, splits in domains.items()
     ]
     table = _table(["domain", "training documents", "held-out documents"], rows) if rows else ""
     return "\n\n".join(filter(None, ["## Corpus", "\n".join(lines), table]))
@@ -119,7 +124,7 @@ def _origin(origin: Json) -> str:
     """One file or data set, with what pins it."""
     name = origin.get("hub") or origin.get("name") or origin.get("file_id")
     pin = origin.get("revision") or origin.get("sha256")
-    return f"`{name}`, {'revision' if origin.get('revision') else 'sha256'} `{pin}`"
+    return f"{_code(str(name))}, {'revision' if origin.get('revision') else 'sha256'} `{pin}`"
 
 
 def _strategy_section(spec: FusionSpec, alignment: Json) -> str:
@@ -182,7 +187,7 @@ def _evaluation_section(spec: FusionSpec, report: Json) -> str:
     names = [name for name in order if name in report["overall"]["models"]]
     rows = [
         [
-            domain,
+            _plain(domain),
             _count(part["documents"]),
             _count(part["bytes"]),
             *(_bits(part["models"][name]["bits_per_byte"]) for name in names),
@@ -190,7 +195,7 @@ def _evaluation_section(spec: FusionSpec, report: Json) -> str:
         for domain, part in parts.items()
     ]
     verdicts = [
-        f"- {domain}: {comparison['sentence']}"
+        f"- {_plain(domain)}: {_plain(comparison['sentence'])}"
         for domain, part in parts.items()
         for comparison in part["comparisons"]
     ]
@@ -215,11 +220,22 @@ def _limits_section(report: Json) -> str:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _plain(text: str) -> str:
+    """Text that means itself: no HTML, no link, no picture, no line of its own."""
+    html = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|!#])", r"\\\1", _one_line(html))
+
+
+def _code(text: str) -> str:
+    """A code span, which nothing in it ends."""
+    return f"`{_one_line(text).replace('`', chr(39)).replace('|', chr(92) + '|')}`"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+", " ", text)
 
 
 def _count(value: int | None) -> str:

@@ -105,6 +105,7 @@ def test_without_a_database_the_process_lives_and_says_what_is_wrong(tmp_path: P
     assert not any(check["ok"] for check in ready.json()["checks"].values())
     assert ready.json()["checks"]["work"]["detail"].startswith("unknown")
     assert (asked.status_code, asked.json()["code"]) == (503, "database_unavailable")
+    assert asked.headers["retry-after"]
     assert client.get("/livez").is_success
 
 

@@ -99,13 +99,18 @@ def running_service(
     sample_seconds: float = 0.03,
     environment: dict[str, str] | None = None,
     checkout: Path | None = None,
+    storage_url: str = "",
 ) -> Iterator[Service]:
-    """Start everything, from another checkout when one is given; at the end nothing of it is left."""
+    """Start everything, from another checkout when one is given; at the end nothing of it is left.
+
+    Bytes are stored in a folder of its own where `storage_url` names no other place.
+    """
     with ExitStack() as held:
         (folder / "failpoints").mkdir(parents=True)
         common = {
             **QUICK,
             "FUSION_DATA_DIR": str(folder / "data"),
+            "FUSION_STORAGE_URL": storage_url,
             "FAILPOINTS_DIR": str(folder / "failpoints"),
             SAMPLE_SECONDS_VARIABLE: str(sample_seconds),
             "OMP_NUM_THREADS": "1",
@@ -119,7 +124,9 @@ def running_service(
         redis = RedisServer(held.enter_context(server_folder("redis"))) if num_celery_workers else None
         servers = _Servers(postgres, redis, with_proxies=with_proxies)
         held.callback(servers.stop)
-        settings = Settings(data_dir=folder / "data", database_url=servers.database_url)
+        settings = Settings(
+            data_dir=folder / "data", database_url=servers.database_url, storage_url=storage_url
+        )
         engine, key = prepare_service(settings) if checkout is None else prepare_with(checkout, settings)
         held.callback(engine.dispose)
         port = free_port()

@@ -31,6 +31,8 @@ DURING_JOBS = (
     # whoever keeps house
     "rings.taken", "rings.rung", "lease.expired",
 )  # fmt: skip
+ON_A_DISK = {"blob.written", "blob.renamed"}
+ON_S3 = ("object.put",)
 ELSEWHERE = {
     "upload.received": "test_the_api_dies_during_an_upload",
     "file.forgotten": "test_the_api_dies_during_a_deletion",
@@ -55,11 +57,16 @@ ResultT = TypeVar("ResultT")
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("profile", get_args(Profile))
-def test_jobs_survive_a_death_at_every_place(tmp_path: Path, profile: Profile) -> None:
-    with running_service(tmp_path, profile, environment=QUIET, sample_seconds=SAMPLE_SECONDS) as service:
+def test_jobs_survive_a_death_at_every_place(tmp_path: Path, profile: Profile, s3_url: str) -> None:
+    """SQLite with its bytes in a folder, PostgreSQL with them on S3."""
+    stored = {"storage_url": s3_url} if profile == "postgresql" else {}
+    places = [*(place for place in DURING_JOBS if place not in ON_A_DISK), *ON_S3] if stored else DURING_JOBS
+    with running_service(
+        tmp_path, profile, environment=QUIET, sample_seconds=SAMPLE_SECONDS, **stored
+    ) as service:
         crowd = Crowd(service, seed=1, num_open=NUM_OPEN_JOBS, change_minds=False)
         crowd.start()
-        for place in DURING_JOBS:
+        for place in places:
             service.arm(place)
             with on_the_way_to(place, service):
                 wait_for(lambda: fires(service, place), what=place, seconds=PLACE_SECONDS)  # noqa: B023

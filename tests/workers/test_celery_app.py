@@ -151,6 +151,26 @@ def test_a_worker_of_no_queue_is_refused(workshop: Workshop) -> None:
         CeleryWorker(workshop.worker.settings).start(())
 
 
+def test_a_worker_that_cannot_begin_ends(workshop: Workshop, redis_server: str, tmp_path: Path) -> None:
+    """It would be connected, and deaf."""
+    environment = {
+        "FUSION_DATA_DIR": str(tmp_path),
+        "FUSION_BROKER_URL": redis_server,
+        "FUSION_STORAGE_URL": "nowhere://at/all",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker", "-Q", "cpu"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_SECONDS,
+    )
+
+    assert done.returncode != 0
+    assert "worker_not_started" in done.stderr
+
+
 def test_without_a_broker_the_way_out_is_named() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "FUSION_BROKER_URL"}
     done = subprocess.run(

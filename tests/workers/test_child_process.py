@@ -33,6 +33,16 @@ note = json.dumps({"type": "note", "message": f"sent {secret}"})
 os.write(int(given["--events-fd"]), f"{note}\\n".encode())
 os.write(2, secret.encode())
 """
+LOOK_AROUND = """
+import json, os, sys
+descriptor = int(sys.argv[-1])
+found = {"names": sorted(os.environ), "open": len(os.listdir("/proc/self/fd")) - 1}
+os.write(descriptor, json.dumps({"type": "report", "figures": found}).encode() + b"\\n")
+"""
+KEYS_OF_THE_SERVICE = (
+    "FUSION_DATABASE_URL", "FUSION_BROKER_URL", "FUSION_SEALING_KEY", "CELERY_BROKER_URL", "PGPASSWORD",
+    "AWS_SECRET_ACCESS_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_KEY",
+)  # fmt: skip
 CANARY = "hf_canaryThatShallNotBeSeen0123456789"
 
 
@@ -60,6 +70,22 @@ def test_events_arrive_whole_and_output_goes_to_the_log(tmp_path: Path) -> None:
     assert events == [{"type": "note", "message": "one"}, {"type": "report", "figures": {}}]
     assert status == 0
     assert (tmp_path / "log.txt").read_text() == "printed\n"
+
+
+def test_a_stage_finds_no_way_to_database_broker_and_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in KEYS_OF_THE_SERVICE:
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.com")
+    with (tmp_path / "fusion.db").open("w"):
+        ((event,), status) = run(LOOK_AROUND, tmp_path)
+
+    assert status == 0
+    assert set(KEYS_OF_THE_SERVICE).isdisjoint(event["figures"]["names"])
+    assert {"HF_ENDPOINT", "PATH"} <= set(event["figures"]["names"])
+    # Input, output, errors and the pipe for events.
+    assert event["figures"]["open"] == 4
 
 
 def test_no_secret_comes_out_whoever_writes_it(tmp_path: Path) -> None:

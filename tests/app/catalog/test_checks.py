@@ -3,7 +3,10 @@
 import gzip
 import io
 import json
+import tarfile
 import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -176,6 +179,44 @@ def test_parquet_that_is_compressed_once_more_is_refused(tmp_path: Path) -> None
         problem = _problem(tmp_path, gzip.compress(PARQUET), filename=filename)
         assert problem.code == "corpus_broken_file"
         assert "columns are compressed" in problem.hint
+
+
+def _tar() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        escaping = tarfile.TarInfo("../../escaped.jsonl")
+        escaping.size = len(RECORD)
+        archive.addfile(escaping, io.BytesIO(RECORD))
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return file.getvalue()
+
+
+def _zip() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../escaped.jsonl", RECORD * 1000)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("filename", "make"),
+    [
+        ("a.zip", _zip),
+        ("a.jsonl", _zip),
+        ("a.parquet", _zip),
+        ("a.jsonl", _tar),
+        ("a.jsonl.gz", lambda: gzip.compress(_tar())),
+    ],
+)
+def test_an_archive_is_no_corpus_and_is_not_unpacked(
+    tmp_path: Path, filename: str, make: Callable[[], bytes]
+) -> None:
+    problem = _problem(tmp_path, make(), filename=filename)
+
+    assert problem.code in ("corpus_not_utf8", "corpus_broken_line", "corpus_broken_file")
+    assert [path.name for path in tmp_path.iterdir()] == ["upload"]
 
 
 BOMB = 40 << 20

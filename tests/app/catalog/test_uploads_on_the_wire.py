@@ -4,7 +4,7 @@ import hashlib
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.support.api_process import ApiProcess, running_api
 
 MAX_UPLOAD_BYTES = 64 << 20
 MEMORY_FOR_ANY_UPLOAD = 48 << 20
+NUM_SLOW = 150
 PIECE = b'{"text": "%s"}\n' % (b"a" * 8178)
 
 
@@ -126,6 +127,33 @@ def test_more_than_announced_is_not_read_as_part_of_the_file(api: ApiProcess) ->
     while not (found := files_with(api, digest)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [file["bytes"] for file in found] == [len(line)]
+
+
+def test_many_who_send_slowly_hold_up_nobody(api: ApiProcess) -> None:
+    """More of them than the service has threads and connections to its database."""
+    before = api.memory_bytes()
+    key = f"Host: x\r\nAuthorization: {api.headers['Authorization']}\r\n"
+    json = "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    heads = [
+        f"POST /v1/files?filename=a.jsonl HTTP/1.1\r\n{key}Content-Length: {len(PIECE)}\r\n\r\n",
+        "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Le",
+        f"POST /v1/jobs HTTP/1.1\r\n{key}{json}",
+    ]
+    with ExitStack() as held:
+        for number in range(NUM_SLOW):
+            connection = socket.create_connection(("127.0.0.1", api.port), timeout=30)
+            held.enter_context(connection)
+            connection.sendall(heads[number % len(heads)].encode())
+        started = time.monotonic()
+        answer = httpx2.post(
+            f"{api.url}/v1/files?filename=a.jsonl", content=PIECE, headers=api.headers, timeout=30
+        )
+        listed = httpx2.get(f"{api.url}/v1/jobs", headers=api.headers, timeout=30)
+
+        assert (answer.status_code, listed.status_code) == (201, 200)
+        assert time.monotonic() - started < 10
+        assert api.memory_bytes() - before < MEMORY_FOR_ANY_UPLOAD
+    assert leftovers(api) == []
 
 
 def test_the_service_works_on_after_all_that(api: ApiProcess) -> None:

@@ -1,6 +1,7 @@
 """What a watcher sees of a running job."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -71,6 +72,25 @@ def test_text_from_the_service_is_not_taken_for_markup(monkeypatch: pytest.Monke
 
     assert isinstance(screen.file, io.StringIO)
     assert "[red]name[/]" in screen.file.getvalue()
+
+
+def test_text_from_the_service_commands_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
+    monkeypatch.setattr(watching, "terminal", lambda: screen)
+    hostile = Event.model_validate({**EVENT, "message": "a\x1b]0;owned\x07\x9b2Jb\r"})
+    update = replace(update_of(name="\x1b[2Jname"), events=[hostile])
+
+    with LiveView() as live, LineView() as lines:
+        live.show(update)
+        lines.show(update)
+
+    assert isinstance(screen.file, io.StringIO)
+    shown = screen.file.getvalue() + capsys.readouterr().out
+    assert shown.count(r"a\x1b]0;owned\x07\x9b2Jb\r") >= 2
+    assert r"\x1b[2Jname" in shown
+    assert not any(sequence in shown for sequence in ("\x1b[2J", "\x1b]0", "\x07", "\x9b"))
 
 
 def test_a_job_that_waits_says_why_and_where_in_the_queue() -> None:

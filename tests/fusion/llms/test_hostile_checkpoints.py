@@ -132,6 +132,8 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "deep": (text("config.json", '{"a":' * 100_000), "model_config_broken"),
     "type": (config(model_type=["llama"]), "not_a_causal_lm"),
     "architectures": (config(architectures=5), "not_a_causal_lm"),
+    "architecture elsewhere": (config(architectures=["evil.ModelForCausalLM"]), "not_a_causal_lm"),
+    "architecture in HTML": (config(architectures=["<b>ForCausalLM"]), "not_a_causal_lm"),
     "vocabulary": (config(vocab_size={}), "model_config_broken"),
     "tokenizer settings": (text("tokenizer_config.json", "[]"), "model_config_broken"),
 }
@@ -140,7 +142,6 @@ HARMLESS: dict[str, Edit] = {
     "tokenizer map": in_json(
         "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Words", None]}, tokenizer_class="Words"
     ),
-    "architecture": config(architectures=["evil.ModelForCausalLM"]),
     "kernels": config(use_kernels=True, kernel_config={"RMSNorm": "org/kernel:RMSNorm"}),
     "precision": config(dtype="load", torch_dtype="load"),
     "another's name": config(_name_or_path="../strangers", name_or_path="../strangers"),

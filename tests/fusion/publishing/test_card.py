@@ -1,5 +1,8 @@
 """The model card, from made-up facts."""
 
+import re
+
+import pytest
 import yaml
 
 from fusion.publishing.card import CardFacts, render_card
@@ -40,17 +43,24 @@ def section(bits: float | None) -> dict:
     }
 
 
-def card(*, output: dict | None = None, excluded: int = 0) -> str:
+def card(
+    *,
+    output: dict | None = None,
+    excluded: int = 0,
+    models: dict | None = None,
+    corpus: dict | None = None,
+    domain: str = "a|b",
+) -> str:
     spec: FusionSpec = validate_spec({**SPEC, "output": output or {}})
     facts = CardFacts(
         num_parameters=7_000_000,
-        models=MODELS,
-        corpus=CORPUS,
+        models=models or MODELS,
+        corpus=corpus or CORPUS,
         alignment={"won_share": {"mpt": 0.25}, "masked_share": 0.1},
         training={"num_steps": 10, "num_tokens": 2048, "loss": 2.5},
         report={
             "overall": section(1.125),
-            "domains": {"a|b": section(None)},
+            "domains": {domain: section(None)},
             "num_excluded_documents": excluded,
         },
     )
@@ -87,6 +97,50 @@ def test_missing_figures_and_odd_names_do_not_break_tables():
     text = card()
 
     assert "| a\\|b | 12 | 3,456 | 1.2500 | none |" in text
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=https://evil.example/x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    "[x](javascript:alert(1))",
+    "![x](https://evil.example/pixel)",
+    "x`<b>y</b>`",
+    "``` \n</code><script>",
+    "a\n\n---\nlicense: mit\n---\n# Heading",
+    "a\r\n| b | c |\u2028- item",
+    "<!-- comment",
+    "&lt;script&gt;",
+    "a | b \\| c",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_of_others_are_text(text: str):
+    models = {name: {**facts, "license": text, "label": text} for name, facts in MODELS.items()}
+    origins = [{"name": text, "file_id": None, "sha256": "f" * 64}]
+    corpus = {**CORPUS, "domains": {text: {"train": 1, "held_out": 1}}, "origins": origins}
+    plain = card(models=MODELS | {"target": MODELS["target"] | {"license": "x"}}, domain="x")
+
+    told = card(models=models, corpus=corpus, domain=text)
+
+    shown = front_matter(told)
+    assert re.sub(r"\s+", "", shown.pop("license")) == re.sub(r"\s+", "", text)
+    assert shown == {key: value for key, value in front_matter(plain).items() if key != "license"}
+    body, plain_body = (one.split("---\n", 2)[2] for one in (told, plain))
+    kinds = [type_of_line(line) for line in body.splitlines()]
+    assert kinds == [type_of_line(line) for line in plain_body.splitlines()]
+    assert [line.count("|") - line.count("\\|") for line in body.splitlines()] == [
+        line.count("|") for line in plain_body.splitlines()
+    ]
+    text_alone = re.sub(r"```python.*?```|\\.|`[^`\n]*`", "", body, flags=re.DOTALL)
+    assert not re.search(r"<|>|`|!\[", text_alone)
+    assert re.findall(r"\]\(([^)]*)\)", text_alone) == ["https://arxiv.org/abs/2401.10491"]
+
+
+def type_of_line(line: str) -> str:
+    """What begins a heading, an item or a row."""
+    return line[:2] if line[:1] in "#-|" else ""
 
 
 def test_excluded_documents_are_admitted():

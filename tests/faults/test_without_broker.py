@@ -1,0 +1,76 @@
+"""Redis is a doorbell: jobs end without it, and while it forgets everything once a second."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.crowd import Crowd
+from tests.faults.history import check_history
+from tests.faults.processes import RedisServer
+from tests.faults.service import Service, running_service, wait_for
+from workers.celery_worker import POLL_SECONDS
+
+NUM_JOBS = 3
+NUM_LEVELS = 5
+"""Steps of a job that wait for each other."""
+SETTLE_SECONDS = 120.0
+
+
+@pytest.mark.parametrize("plague", ["gone", "forgetful"])
+def test_every_job_ends(tmp_path: Path, plague: str) -> None:
+    with running_service(
+        tmp_path,
+        "sqlite",
+        num_workers=0,
+        num_celery_workers=2,
+        environment={"FUSION_GC_SECONDS": "86400"},
+    ) as service:
+        assert service.redis is not None
+        with forgetting(service.redis) if plague == "forgetful" else gone(service):
+            crowd = Crowd(service, seed=3, num_open=NUM_JOBS, num_jobs=NUM_JOBS, change_minds=False)
+            started = time.monotonic()
+            crowd.start()
+            wait_for(lambda: len(crowd.log.told) == NUM_JOBS, what="jobs")
+            crowd.stop()
+            crowd.settle(seconds=SETTLE_SECONDS, keep_alive=lambda: None)
+            seconds = time.monotonic() - started
+        verdict = check_history(service.engine, service.store, crowd.log)
+
+    assert (crowd.open, crowd.unexpected, verdict.violations) == ({}, [], [])
+    assert (verdict.num_jobs, verdict.num_lost_attempts) == (NUM_JOBS, 0)
+    print(f"{plague}: {NUM_JOBS} jobs in {seconds:.1f} s")
+    # A worker that found work goes on with what it unblocks: less than one look for every step.
+    assert seconds < NUM_LEVELS * POLL_SECONDS
+
+
+@contextmanager
+def gone(service: Service) -> Iterator[None]:
+    """Nobody answers there, also not when workers begin."""
+    assert service.redis is not None
+    service.redis.kill()
+    for worker in service.workers:
+        worker.kill()
+        worker.start()
+    yield
+
+
+@contextmanager
+def forgetting(server: RedisServer) -> Iterator[None]:
+    """FLUSHALL, again and again."""
+    stop = threading.Event()
+
+    def forget() -> None:
+        while not stop.wait(1.0):
+            server.forget_everything()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
