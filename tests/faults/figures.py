@@ -38,7 +38,8 @@ def measure_take_over(num: int, _seconds: float) -> None:
     """kill -9 of a busy worker until another attempt begins; its machine stays down, or comes back."""
     for comes_back in (False, True):
         times = []
-        with _service(num_workers=2) as service, _crowd(service, num_open=3) as _:
+        # Of a job at most three steps can run at once, so that somebody is always free to take over.
+        with _service(num_workers=4) as service, _crowd(service, num_open=1) as _:
             while len(times) < num:
                 worker, (step_id, attempt) = _busy(service)
                 worker.kill()

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from fusion.corpus.documents import iter_documents
 from fusion.errors import CorpusInvalid, InfrastructureError
@@ -101,6 +102,15 @@ def test_a_card_has_nothing_read_but_its_own_repository(folder: Path, tmp_path: 
                 texts(revision=f"{number:040x}")
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc", "../data", "./data", "~/data", "file:///etc", "http://hub/a", "hf://datasets/a/b", "a/b/c", ""],
+)
+def test_a_path_or_an_address_is_no_dataset(name: str) -> None:
+    with pytest.raises(ValidationError):
+        texts(hub=name)
 
 
 def test_names_that_lead_elsewhere_are_not_asked_for(hub: PrivateHub, folder: Path) -> None:
