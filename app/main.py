@@ -54,8 +54,9 @@ from app.webhooks import delivery_endpoints as webhook_delivery_endpoints
 from app.webhooks import endpoints as webhook_endpoints
 
 _GUARDED_ROUTERS = (
-    # Before the routes of one job: `counts` is no id.
+    # Before the routes of one job: `counts` and `estimate` are no ids.
     job_list_endpoints.router,
+    job_estimate_endpoints.router,
     job_endpoints.router,
     job_history_endpoints.router,
     job_document_endpoints.router,
@@ -64,7 +65,6 @@ _GUARDED_ROUTERS = (
     curve_endpoints.router,
     log_endpoints.router,
     stream_endpoints.router,
-    job_estimate_endpoints.router,
     job_action_endpoints.router,
     checkpoint_endpoints.router,
     openai_face_endpoints.router,

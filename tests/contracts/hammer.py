@@ -140,7 +140,7 @@ def summary(tally: Tally) -> str:
     firsts = {(one.check, one.operation): one for one in reversed(tally.failures)}
     told = [
         f"{check} {operation} ({seen[check, operation]} times): {one.message}\n"
-        f"    {one.request}\n    {one.status} {one.code}"
+        f"    {one.request}\n    {one.status} {one.code} {' '.join(sorted(one.field_codes))}"
         for (check, operation), one in sorted(firsts.items())
     ]
     refused = Counter(one.code for one in tally.findings if one.is_semantic_refusal)

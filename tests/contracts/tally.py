@@ -12,9 +12,9 @@ from typing import Any
 BY_SCHEMA = frozenset({"invalid_request", "spec_invalid", "bad_request", "json_invalid"})
 """Codes of refusals of what a schema forbids. The others are about what no schema can say, such as an id that
 names nothing, or a file of a kind that its bytes are not."""
-IN_WORDS = frozenset({"value_error", "text_not_allowed", "int_type"})
-"""Codes of fields that break a rule between several fields, or one about halves of surrogate pairs; and an
-integer written as `1.0`, which is one in JSON Schema and none in a spec."""
+IN_WORDS = frozenset({"value_error", "text_not_allowed", "int_type", "number_too_large"})
+"""Codes of fields that break a rule between several fields, or one about halves of surrogate pairs; an
+integer written as `1.0`, which is one in JSON Schema and none in a spec; and numbers too large to store."""
 REFUSALS = (400, 409, 412, 413, 416, 422)
 LEAKS = re.compile(
     r"Traceback|sqlalchemy|site-packages|psycopg|sqlite3|\.py\b|SELECT |INSERT ", re.IGNORECASE
