@@ -26,6 +26,8 @@ def export_points(
     write = _as_csv if export_format == "csv" else _as_json_lines
     yield ",".join(_COLUMNS) + "\r\n" if export_format == "csv" else ""
     for step_id, step_name in steps.items():
+        if not cut.may_want(step_name):
+            continue
         after = cut.since_step
         while points := _page(engine, step_id, cut=cut, after=after):
             after = points[-1].metric_step

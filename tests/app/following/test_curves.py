@@ -9,9 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from app.db.session import in_transaction
+from app.db.session import in_transaction, read_only
+from app.following.curves import Cut, read_series
 from app.jobs import service
 from tests.app.jobs import builders as given
+from tests.app.jobs.test_list_plans import statements
 
 Points = list[tuple[int, dict[str, float]]]
 
@@ -130,6 +132,54 @@ def test_every_point_can_be_taken_away_as_a_file(client: TestClient, engine: Eng
     assert [(point["step"], point["values"]) for point in found] == [
         (number, {"loss": number / 2}) for number in range(2401, 2501)
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        ("prepare/loss", ["loss"]),
+        ("prepare/lo_s", ["lo_s"]),
+        ("*/lo_s,prepare/rate%", ["lo_s", "rate%"]),
+        ("prep*", ["LOSS", "lo_s", "loss", "rate%", "sub/loss"]),
+        ("**loss", ["loss", "sub/loss"]),
+        ("prepare/*s*/loss", ["sub/loss"]),
+        ("prepare/!", []),
+        ("pre/loss,loss,prepare", []),
+        ("train.fused/loss,train.*", []),
+    ],
+)
+def test_only_what_is_asked_for_is_shown(
+    client: TestClient, engine: Engine, job_id: str, keys: str, names: list[str]
+) -> None:
+    values = dict.fromkeys(("loss", "LOSS", "lo_s", "rate%", "sub/loss"), 1.0)
+    record(engine, given.claim(engine), [(1, values), (2, values)])
+
+    found = curves(client, job_id, keys=keys)["series"]
+    text = client.get(f"/v1/jobs/{job_id}/metrics", params={"format": "csv", "keys": keys}).text
+
+    assert sorted(found) == [f"prepare/{name}" for name in names]
+    assert sorted({row["name"] for row in csv.DictReader(text.splitlines())}) == names
+
+
+def test_values_that_nobody_asked_for_are_not_grouped(
+    client: TestClient, engine: Engine, job_id: str
+) -> None:
+    step = given.claim(engine)
+    record(engine, step, [(number, {"loss": 1.0, "rate": 1.0}) for number in range(1, 5)])
+
+    def said_for(keys: list[str]) -> list[tuple[str, Any]]:
+        cut = Cut(keys=keys)
+        with statements(engine) as said, read_only(engine) as session:
+            which = {"step_id": step.step_id, "step_name": "prepare", "cut": cut, "axis": "step"}
+            read_series(session, **which, max_points=10)  # type: ignore[arg-type]
+        return said
+
+    (grouping,) = [asked for asked in said_for(["prepare/loss"]) if "each" in asked[0]]
+    with engine.connect() as connection:
+        names = {row[0] for row in connection.exec_driver_sql(*grouping)}
+
+    assert names == {"loss"}
+    assert said_for(["train.fused/loss"]) == []
 
 
 def test_a_step_that_is_not_there_is_named(client: TestClient, job_id: str) -> None:
