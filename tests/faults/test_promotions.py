@@ -7,7 +7,7 @@ from sqlalchemy import update
 from app.db.base import db_time
 from app.db.models import Promotion
 from app.db.session import transaction
-from tests.faults.service import running_service, wait_for
+from tests.faults.service import answers, running_service, wait_for
 from tests.support.stored_checkpoints import store_checkpoint, training_step
 
 PLACE = "promotion.read"
@@ -28,6 +28,8 @@ def test_a_promotion_survives_the_death_of_whoever_reads(tmp_path: Path) -> None
             # What a minute does.
             session.execute(update(Promotion).values(leased_until=db_time(-1)))
         wait_for(lambda: bool(service.restart_dead()), what="who died")
+        # The API keeps house, too, and may have been the one.
+        wait_for(lambda: answers(service.url), what="the API")
 
         model = client.promote(checkpoint_id, poll_seconds=0.1)
 
