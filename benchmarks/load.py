@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 from sqlalchemy import Engine, select, text
 
 from app.accounts import service as accounts
@@ -38,6 +39,7 @@ START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
 WARM_UP_SECONDS = 5.0
 MAX_CONNECTIONS = 500
+COSTED_REQUESTS = 100
 _REVISION = "0" * 40
 _SPEC: dict[str, Any] = {
     "api_version": "fusion/v1",
@@ -111,17 +113,45 @@ async def load(target: Target, *, submissions: float, reads: float, seconds: flo
     ) as client:
 
         async def submit(due: float) -> None:
-            # No two alike: a repetition of a submission waits for the first.
-            spec = _SPEC | {"name": f"load-{rng.getrandbits(64):x}"}
-            await _ask(client, answers, "submit", "POST", "/v1/jobs", due=due, json=spec)
+            await _send(client, answers, "submit", "", due=due)
 
         async def read(due: float) -> None:
             (kind,) = rng.choices(list(_READS), [share for _, share in _READS.values()])
-            path = _READS[kind][0].format(job_id=rng.choice(target.job_ids))
-            await _ask(client, answers, kind, "GET", path, due=due)
+            await _send(client, answers, kind, rng.choice(target.job_ids), due=due)
 
         await asyncio.gather(_at_rate(submit, submissions, seconds), _at_rate(read, reads, seconds))
     return answers
+
+
+async def cost(target: Target) -> dict[str, float]:
+    """Milliseconds of CPU of the API for one request of each kind, sent one after another."""
+    found = {}
+    async with httpx2.AsyncClient(base_url=target.url, headers=target.headers) as client:
+        for kind in ("submit", *_READS):
+            answers = Answers()
+            for _ in range(COSTED_REQUESTS // 5):
+                await _send(client, answers, kind, target.job_ids[0], due=0.0)
+            before = _cpu_seconds(target.pid)
+            for number in range(COSTED_REQUESTS):
+                await _send(client, answers, kind, target.job_ids[number], due=0.0)
+            found[kind] = 1000 * (_cpu_seconds(target.pid) - before) / COSTED_REQUESTS
+            assert not answers.failures, answers.failures
+    return found
+
+
+async def _send(client: httpx2.AsyncClient, answers: Answers, kind: str, job_id: str, *, due: float) -> None:
+    if kind == "submit":
+        # No two alike: a repetition of a submission waits for the first.
+        spec = _SPEC | {"name": f"load-{random.getrandbits(64):x}"}
+        await _ask(client, answers, kind, "POST", "/v1/jobs", due=due, json=spec)
+    else:
+        await _ask(client, answers, kind, "GET", _READS[kind][0].format(job_id=job_id), due=due)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and all below it that live."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return sum(times.user + times.system for times in (process.cpu_times() for process in family))
 
 
 async def _at_rate(
@@ -201,6 +231,21 @@ def _print(answers: Answers) -> None:
     print(f"  failures {dict(answers.failures) or 'none'}", flush=True)
 
 
+def _measure(target: Target, submissions: float, reads: float, seconds: float) -> int:
+    """Load it and print what that was like; the number of failures."""
+    memory, cpu = resident_bytes_of_family(target.pid) / 2**20, _cpu_seconds(target.pid)
+    answers = asyncio.run(load(target, submissions=submissions, reads=reads, seconds=seconds))
+    cpu_ms = 1000 * (_cpu_seconds(target.pid) - cpu) / sum(map(len, answers.seconds.values()))
+    after = resident_bytes_of_family(target.pid) / 2**20
+    print(f"{submissions:g} submissions/s, {reads:g} reads/s, {seconds:g} s")
+    _print(answers)
+    print(
+        f"  of the API: {cpu_ms:.0f} ms of CPU per request, {memory:.0f} MiB before, {after:.0f} after",
+        flush=True,
+    )
+    return answers.failures.total()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("url", help="of an empty database")
@@ -216,17 +261,12 @@ def main() -> int:
     num_failures = 0
     with serving(options.url, num_jobs=options.jobs, num_processes=options.processes) as target:
         asyncio.run(load(target, submissions=5, reads=20, seconds=WARM_UP_SECONDS))
+        costs = asyncio.run(cost(target))
+        print("CPU of one request:", ", ".join(f"{kind} {ms:.0f} ms" for kind, ms in costs.items()))
         for share in options.share:
-            rates = {"submissions": share * options.submissions, "reads": share * options.reads}
-            before = resident_bytes_of_family(target.pid) / 2**20
-            answers = asyncio.run(load(target, **rates, seconds=options.seconds))
-            after = resident_bytes_of_family(target.pid) / 2**20
-            print(
-                f"{rates['submissions']:g} submissions/s, {rates['reads']:g} reads/s, {options.seconds:g} s"
+            num_failures += _measure(
+                target, share * options.submissions, share * options.reads, options.seconds
             )
-            _print(answers)
-            print(f"  memory of the API {before:.0f} MiB before, {after:.0f} MiB after", flush=True)
-            num_failures += answers.failures.total()
     return 1 if num_failures else 0
 
 

@@ -46,7 +46,7 @@ def require_principal(
     found = _authenticate(request, engine, credentials)
     principal = _acting_for(engine, found.principal, request.headers.get(PROJECT_HEADER))
     last_uses: LastUses = request.app.state.last_uses
-    if found.is_stale and last_uses.begin(found.principal.key_id):
+    if found.is_stale:
         # After the answer: a request that only reads must not wait for the database's write lock.
         background.add_task(last_uses.note, engine, found.principal.key_id)
     bind_project(request, principal.project_id)

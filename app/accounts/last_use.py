@@ -17,15 +17,12 @@ class LastUses:
     def __init__(self) -> None:
         self._being_noted: set[str] = set()
 
-    def begin(self, key_id: str) -> bool:
-        """Whether the caller is to note it."""
-        if key_id in self._being_noted:
-            return False
-        self._being_noted.add(key_id)
-        return True
-
     def note(self, engine: Engine, key_id: str) -> None:
-        """Note it. Where the database does not take the note, a later request tries again."""
+        """Note it, unless another request is doing so. Where the database does not take the note, a later
+        request tries again."""
+        if key_id in self._being_noted:
+            return
+        self._being_noted.add(key_id)
         try:
             in_transaction(engine, repository.touch_key, key_id)
         except SQLAlchemyError as error:

@@ -72,7 +72,6 @@ _UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-EngineDependency = ProjectEngine
 
 
 @router.post(
@@ -84,7 +83,7 @@ EngineDependency = ProjectEngine
 )
 async def create_file(
     principal: CurrentPrincipal,
-    engine: EngineDependency,
+    engine: ProjectEngine,
     store: Store,
     request: Request,
     filename: Annotated[str | None, Query(description="Needed when the body is the file itself.")] = None,
@@ -149,7 +148,7 @@ def get_file(principal: CurrentPrincipal, session: ReadSession, file_id: str) ->
 
 @router.delete("/{file_id}", responses=problem_responses(NotFound, Conflict, Gone))
 def delete_file(
-    principal: CurrentPrincipal, engine: EngineDependency, store: Store, file_id: str
+    principal: CurrentPrincipal, engine: ProjectEngine, store: Store, file_id: str
 ) -> DeletedFile:
     """Remove a file that no unfinished job names."""
     with read_only(engine) as session:

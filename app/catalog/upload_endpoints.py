@@ -10,7 +10,7 @@ from app.accounts.dependencies import CurrentPrincipal
 from app.catalog import assembling, uploads
 from app.catalog import upload_repository as repository
 from app.catalog.assembling import Promise
-from app.catalog.file_endpoints import NO_STATIC_LIMIT, EngineDependency
+from app.catalog.file_endpoints import NO_STATIC_LIMIT
 from app.catalog.files import Wanted
 from app.catalog.names import check_filename
 from app.catalog.receiving import receive_file
@@ -25,7 +25,7 @@ from app.catalog.upload_schemas import (
     UploadStatus,
     UploadWithParts,
 )
-from app.db.dependencies import ReadSession, WriteSession
+from app.db.dependencies import ProjectEngine, ReadSession, WriteSession
 from app.db.models import Upload
 from app.db.session import in_transaction
 from app.errors import (
@@ -127,7 +127,7 @@ def get_upload(principal: CurrentPrincipal, session: ReadSession, upload_id: str
     max_body_size=NO_STATIC_LIMIT,
 )
 async def create_part(
-    principal: CurrentPrincipal, engine: EngineDependency, store: Store, request: Request, upload_id: str
+    principal: CurrentPrincipal, engine: ProjectEngine, store: Store, request: Request, upload_id: str
 ) -> UploadPartObject:
     """Send a part, as a form with the part `data` or as the body itself. The same bytes again are the same
     part."""
@@ -155,7 +155,7 @@ async def create_part(
 @router.post("/{upload_id}/complete", responses=problem_responses(NotFound, Conflict, Unprocessable))
 def complete_upload(
     principal: CurrentPrincipal,
-    engine: EngineDependency,
+    engine: ProjectEngine,
     store: Store,
     request: Request,
     upload_id: str,
@@ -179,7 +179,7 @@ def complete_upload(
 
 @router.post("/{upload_id}/cancel", responses=problem_responses(NotFound, Conflict))
 def cancel_upload(
-    principal: CurrentPrincipal, engine: EngineDependency, store: Store, upload_id: str
+    principal: CurrentPrincipal, engine: ProjectEngine, store: Store, upload_id: str
 ) -> EndedUpload:
     """Forget an upload and its parts."""
     shown = uploads.cancel_upload(engine, store, project_id=principal.project_id, upload_id=upload_id)

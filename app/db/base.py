@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import JSON, DateTime, Dialect, Float, MetaData
+from sqlalchemy import JSON, DateTime, Dialect, Float, MetaData, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
@@ -34,6 +34,11 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+def only_where(condition: str) -> dict[str, Any]:
+    """Arguments of an index that holds the rows of this condition only."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 def new_id(prefix: str) -> str:

@@ -24,6 +24,7 @@ ENDINGS: Final[dict[Format, tuple[str, ...]]] = {
 }
 """Of what is read. Where the card names no files, those of the first kind that is there are taken."""
 _MAX_WILDCARDS: Final = 8
+_WILDCARD: Final = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?[\w-]+\])")
 _NAMES_SHOWN: Final = 20
 _WORDS_OF_SPLIT: Final = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -125,8 +126,8 @@ def _matched(data_files: Any, names: list[str]) -> Splits:
     for entry in entries:
         path = entry.get("path")
         for pattern in path if isinstance(path, list) else [path]:
-            expression = _expression(pattern)
-            found = [name for name in names if expression.fullmatch(name)]
+            pieces = _pieces(pattern)
+            found = [name for name in names if _fits(name, pieces)]
             if not found:
                 raise LayoutUnusable(f"its card names {pattern!r}, of which there is no file in it")
             split = str(entry.get("split", "train"))
@@ -134,24 +135,56 @@ def _matched(data_files: Any, names: list[str]) -> Splits:
     return dict(splits)
 
 
-def _expression(pattern: Any) -> re.Pattern[str]:
-    """`*` and `?` stay within a folder, `**` does not; nothing else is special."""
+def _pieces(pattern: Any) -> list[str]:
+    """Plain text and wildcards, in turn. `*` and `?` stay within a folder, `**` does not; `[...]` is one of
+    some characters; nothing else is special."""
     if not isinstance(pattern, str):
         raise LayoutUnusable(f"its card names {pattern!r}, which is no pattern of files")
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[\w-]+\])", pattern.removeprefix("./"))
+    pieces = _WILDCARD.split(pattern.removeprefix("./"))
     if len(pieces) > 2 * _MAX_WILDCARDS:
         raise LayoutUnusable(
             f"its card names {pattern[:100]!r}, which has more than {_MAX_WILDCARDS} wildcards"
         )
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    text = "".join(
-        meaning.get(piece) or (piece.replace("[!", "[^") if number % 2 else re.escape(piece))
-        for number, piece in enumerate(pieces)
-    )
+    for piece in pieces[1::2]:
+        if piece.startswith("["):
+            _one_of(piece, pattern)
+    return pieces
+
+
+def _fits(name: str, pieces: list[str]) -> bool:
+    """Whether a pattern is a name from end to end.
+
+    Strangers write both, and a regular expression with as many wildcards could try for days.
+    """
+    ends = {0}
+    for number, piece in enumerate(pieces):
+        if number % 2 == 0:
+            ends = {end + len(piece) for end in ends if name.startswith(piece, end)}
+        elif not ends:
+            return False
+        elif piece == "**":
+            ends = set(range(min(ends), len(name) + 1))
+        elif piece == "**/":
+            ends |= {place + 1 for place in range(min(ends), len(name)) if name[place] == "/"}
+        elif piece == "*":
+            ends = {place for end in ends for place in range(end, _end_of_part(name, end) + 1)}
+        else:
+            allowed = _one_of(piece, piece)
+            ends = {end + 1 for end in ends if end < len(name) and allowed.fullmatch(name[end])}
+    return len(name) in ends
+
+
+def _one_of(piece: str, pattern: str) -> re.Pattern[str]:
+    """The expression for one character."""
     try:
-        return re.compile(text)
+        return re.compile("[^/]" if piece == "?" else piece.replace("[!", "[^"))
     except re.error as error:
         raise LayoutUnusable(f"its card names {pattern!r}, which is no pattern: {error}") from error
+
+
+def _end_of_part(name: str, start: int) -> int:
+    found = name.find("/", start)
+    return len(name) if found < 0 else found
 
 
 def _by_name(names: list[str]) -> Splits:

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy import ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, Json, UtcTime, db_time
+from app.db.base import Base, Json, UtcTime, db_time, only_where
 from app.db.tenancy import OfProject
 
 RUNNING = "outcome = 'running'"
@@ -21,8 +21,7 @@ class Attempt(OfProject, Base):
             "uq_attempts_running",
             "step_id",
             unique=True,
-            sqlite_where=text(RUNNING),
-            postgresql_where=text(RUNNING),
+            **only_where(RUNNING),
         ),
     )
 

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, String, text
+from sqlalchemy import BigInteger, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, Json, UtcTime, db_time, new_id
+from app.db.base import Base, Json, UtcTime, db_time, new_id, only_where
 from app.db.tenancy import OfProject
 
 UNCHECKED = "status = 'uploaded'"
@@ -18,7 +18,7 @@ class File(OfProject, Base):
         Index(None, "project_id", "id"),
         Index(None, "project_id", "num_bytes"),
         Index(None, "project_id", "sha256"),
-        Index("ix_files_unchecked", "id", sqlite_where=text(UNCHECKED), postgresql_where=text(UNCHECKED)),
+        Index("ix_files_unchecked", "id", **only_where(UNCHECKED)),
         Index(None, "expires_at"),
     )
 

@@ -3,17 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, Integer, String, Text, text
+from sqlalchemy import Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, Json, UtcTime, db_time, new_id
+from app.db.base import Base, Json, UtcTime, db_time, new_id, only_where
 from app.db.tenancy import OfProject
-
-
-def _only(condition: str) -> dict[str, Any]:
-    """Arguments of an index of some rows."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
-
 
 LISTED = "deleted_at IS NULL"
 UNPURGED = "purged_at IS NULL AND finished_at IS NOT NULL"
@@ -34,12 +28,12 @@ class Job(OfProject, Base):
     __tablename__ = "jobs"
     __table_args__ = (
         # Everything a list filters by, in the order of lists: whatever the filters, no row is read in vain.
-        Index("ix_jobs_listed", "project_id", "id", *FILTERED, **_only(LISTED)),
-        Index("ix_jobs_listed_by_status", "project_id", "status", "id", "deleted_at", **_only(LISTED)),
+        Index("ix_jobs_listed", "project_id", "id", *FILTERED, **only_where(LISTED)),
+        Index("ix_jobs_listed_by_status", "project_id", "status", "id", "deleted_at", **only_where(LISTED)),
         Index(None, "created_by", "request_digest"),
-        Index("ix_jobs_logs_left", "finished_at", **_only(LOGS_LEFT)),
-        Index("ix_jobs_metrics_left", "finished_at", **_only(METRICS_LEFT)),
-        Index("ix_jobs_purged_left", "id", **_only(PURGED_LEFT)),
+        Index("ix_jobs_logs_left", "finished_at", **only_where(LOGS_LEFT)),
+        Index("ix_jobs_metrics_left", "finished_at", **only_where(METRICS_LEFT)),
+        Index("ix_jobs_purged_left", "id", **only_where(PURGED_LEFT)),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True, default=lambda: new_id("job"))

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, text
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, Json, UtcTime, db_time
+from app.db.base import Base, Json, UtcTime, db_time, only_where
 from app.db.tenancy import OfProject
 
 UNFINISHED = "status IN ('queued', 'running')"
@@ -18,8 +18,7 @@ class Promotion(OfProject, Base):
         Index(
             "ix_promotions_unfinished",
             *("created_at", "artifact_id"),
-            sqlite_where=text(UNFINISHED),
-            postgresql_where=text(UNFINISHED),
+            **only_where(UNFINISHED),
         ),
     )
 

@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base, Json, UtcTime, db_time, new_id
+from app.db.base import Base, Json, UtcTime, db_time, new_id, only_where
 from app.db.tenancy import OfProject
 
 CLAIMABLE = "status = 'queued' AND ready_at IS NOT NULL"
@@ -22,8 +22,7 @@ class Step(OfProject, Base):
         Index(
             "ix_steps_claimable",
             *("project_id", "resource", "claim_rank", "job_id", "position"),
-            sqlite_where=text(CLAIMABLE),
-            postgresql_where=text(CLAIMABLE),
+            **only_where(CLAIMABLE),
         ),
     )
 

@@ -108,6 +108,34 @@ def test_what_there_is_instead_is_said(
 
 
 @pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jsonl", {"a.jsonl", "b.jsonl"}),
+        ("**.jsonl", {"a.jsonl", "b.jsonl", "d/a.jsonl", "d/e/a.jsonl"}),
+        ("**/a.jsonl", {"a.jsonl", "d/a.jsonl", "d/e/a.jsonl"}),
+        ("d/**/a.jsonl", {"d/a.jsonl", "d/e/a.jsonl"}),
+        ("d/*/a.jsonl", {"d/e/a.jsonl"}),
+        ("*/a.jsonl", {"d/a.jsonl"}),
+        ("**d**a*", {"d/a.jsonl", "d/e/a.jsonl"}),
+        ("?.jsonl", {"a.jsonl", "b.jsonl"}),
+        ("[!a].jsonl", {"b.jsonl"}),
+        ("[b-c].json?", {"b.jsonl"}),
+        ("./a.jsonl", {"a.jsonl"}),
+    ],
+)
+def test_wildcards_mean_what_the_hub_means(pattern: str, expected: set[str]) -> None:
+    names = ["a.jsonl", "b.jsonl", "d/a.jsonl", "d/e/a.jsonl"]
+
+    assert set(chosen(names, text=card({"data_files": pattern}))) == expected
+
+
+@pytest.mark.timeout(10)
+def test_no_pattern_of_a_stranger_is_tried_for_long() -> None:
+    with pytest.raises(LayoutUnusable, match="of which there is no file"):
+        chosen(["a" * 200], text=card({"data_files": "**a" * 7 + "b"}))
+
+
+@pytest.mark.parametrize(
     "pattern",
     [
         "/etc/passwd", "../*", "data/../../x.jsonl", "file:///etc/passwd", "http://127.0.0.1/x.jsonl",
