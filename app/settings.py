@@ -107,8 +107,8 @@ class Settings(BaseSettings):
     separated by commas."""
 
     request_threads: Annotated[int, Field(ge=2, le=40)] = 12
-    """How many requests a process of the API works on at a time. More make all of them slower: they take
-    turns on one core. Start more processes instead."""
+    """How many requests a process of the API works on at a time. They take turns on one core, so more of them
+    end later and no faster. Start more processes instead."""
 
     follow_poll_seconds: Annotated[float, Field(gt=0)] = 0.5
     """How often a process of the API looks for news of the jobs that are followed there."""
