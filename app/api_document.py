@@ -37,6 +37,7 @@ _TAGS: Final = {
     "Files": "Text to fuse on.",
     "Uploads": "Large files in parts, as OpenAI's clients send them.",
     "Models": "Checkpoints that specs name, and fused models.",
+    "Publications": "Models, copied to where others fetch them.",
     "Artifacts": "What jobs stored, and its bytes.",
     "Hub": "Fused models at the paths of the Hugging Face Hub.",
     "OpenAI": "The paths of OpenAI's API, for its clients.",

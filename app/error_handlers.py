@@ -1,6 +1,7 @@
 """Which problem each error of a request is answered with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -72,7 +73,7 @@ def _answer_validation_error(request: Request, error: Exception) -> JSONResponse
         reason = items[0].get("ctx", {}).get("error", "not JSON")
         return _answer(request, BadRequest(f"the body is not valid JSON: {reason}", code="json_invalid"))
     fields = [
-        FieldProblem(pointer=_request_pointer(item["loc"]), code=item["type"], detail=item["msg"])
+        FieldProblem(pointer=_request_pointer(item, error.body), code=item["type"], detail=item["msg"])
         for item in items
     ]
     detail = "; ".join(f"{field.pointer}: {field.detail}" for field in fields)
@@ -122,8 +123,23 @@ def _answer(request: Request, error: ApiError) -> JSONResponse:
     return problem_response(error, instance=request.url.path)
 
 
-def _request_pointer(location: Sequence[int | str]) -> str:
-    origin, *path = location
-    if origin == "body":
-        return json_pointer(path)
-    return f"{origin}:{'.'.join(str(part) for part in path)}"
+def _request_pointer(problem: Mapping[str, Any], body: Any) -> str:
+    origin, *path = problem["loc"]
+    if origin != "body":
+        return f"{origin}:{'.'.join(str(part) for part in path)}"
+    # Which of several shapes a body has is told by one of its fields.
+    by = problem.get("ctx", {}).get("discriminator")
+    return json_pointer([*_in_body(path, body), *([] if by is None else [by.strip("'")])])
+
+
+def _in_body(path: Sequence[int | str], body: Any) -> Iterator[int | str]:
+    """A location without the names of shapes, which pydantic puts before the fields that they have."""
+    for index, part in enumerate(path):
+        is_last = index == len(path) - 1
+        if not is_last and isinstance(body, dict) and part not in body:
+            continue
+        yield part
+        if isinstance(body, dict):
+            body = body.get(part)
+        elif isinstance(body, list) and isinstance(part, int):
+            body = body[part]

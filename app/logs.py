@@ -40,6 +40,8 @@ def configure_logs(level: str) -> None:
     root.setLevel(level.upper())
     # It greets at every look at the version.
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
+    # It tells every URL, and some are signed: whoever reads them may do what they say.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -43,6 +43,7 @@ from app.openai_face import endpoints as openai_face_endpoints
 from app.operations import endpoints as operation_endpoints
 from app.operations import fleet_endpoints, open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
+from app.publications import endpoints as publication_endpoints
 from app.rate_limits.limiter import Limiter
 from app.recipes import endpoints as recipe_endpoints
 from app.request_context import RequestContextMiddleware
@@ -67,6 +68,7 @@ _GUARDED_ROUTERS = (
     stream_endpoints.router,
     job_action_endpoints.router,
     checkpoint_endpoints.router,
+    publication_endpoints.router,
     openai_face_endpoints.router,
     recipe_endpoints.router,
     file_endpoints.router,

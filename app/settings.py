@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.publications.places import Target, origin_of
 from app.quotas.limits import UNLIMITED, Quotas
 from app.rate_limits.limits import RateLimits
 from fusion.errors import UserError
@@ -106,6 +107,14 @@ class Settings(BaseSettings):
     """Networks that are not public and to which webhooks may go all the same, such as `10.1.0.0/16`;
     separated by commas."""
 
+    publish_targets: Annotated[tuple[Target, ...], NoDecode] = tuple(Target)
+    """Kinds of places to which models may be published, separated by commas; empty for none."""
+    publish_hub: str = "https://huggingface.co"
+    """The hub of `hf`."""
+    publish_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Servers to which models may be published besides that hub and AWS: MLflow servers and endpoints of S3,
+    as `https://mlflow.example.com:5000`, separated by commas. They may be private, and http."""
+
     request_threads: Annotated[int, Field(ge=2, le=40)] = 12
     """How many requests a process of the API works on at a time. They take turns on one core, so more of them
     end later and no faster. Start more processes instead."""
@@ -173,7 +182,7 @@ class Settings(BaseSettings):
     def _split_like_path(cls, value: Any) -> Any:
         return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
 
-    @field_validator("webhook_ports", "webhook_networks", mode="before")
+    @field_validator("webhook_ports", "webhook_networks", "publish_targets", "publish_origins", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         return (
@@ -184,6 +193,11 @@ class Settings(BaseSettings):
     @classmethod
     def _resolve(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(root.expanduser().resolve() for root in roots)
+
+    @field_validator("publish_hub", "publish_origins")
+    @classmethod
+    def _are_origins(cls, value: Any) -> Any:
+        return origin_of(value) if isinstance(value, str) else tuple(map(origin_of, value))
 
     @field_validator("stall_seconds", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/files": (Scope.FILES_READ, Scope.FILES_WRITE),
     "/v1/uploads": (Scope.FILES_READ, Scope.FILES_WRITE),
     "/v1/models": (Scope.MODELS_READ, Scope.MODELS_WRITE),
+    "/v1/publications": (Scope.MODELS_READ, Scope.MODELS_WRITE),
     "/v1/checkpoints": (Scope.JOBS_READ, Scope.MODELS_WRITE),
     "/v1/artifacts": (Scope.ARTIFACTS_READ, Scope.ARTIFACTS_WRITE),
     "/v1/webhook_endpoints": (Scope.WEBHOOKS_READ, Scope.WEBHOOKS_WRITE),

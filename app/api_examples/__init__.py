@@ -14,6 +14,7 @@ from app.api_examples.files import FILE_ANSWERS
 from app.api_examples.following import FOLLOWING_ANSWERS
 from app.api_examples.jobs import JOB_ANSWERS
 from app.api_examples.models import MODEL_ANSWERS
+from app.api_examples.publications import PUBLICATION_ANSWERS
 from app.api_examples.refusals import refusal_example
 from app.api_examples.uploads import UPLOAD_ANSWERS
 
@@ -27,6 +28,7 @@ ANSWERS: Final[Mapping[str, Mapping[int, Any]]] = {
     **FILE_ANSWERS,
     **UPLOAD_ANSWERS,
     **MODEL_ANSWERS,
+    **PUBLICATION_ANSWERS,
     **ARTIFACT_ANSWERS,
 }
 """`METHOD path` to status to body."""

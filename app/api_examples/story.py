@@ -12,6 +12,7 @@ PREPARED_ID: Final = "art-01m8k35b4yxf5at4enyy5pnzgh"
 CHECKPOINT_ID: Final = "art-01m8k3ahm7cdbtcg9rentgbecg"
 FUSED_ID: Final = "art-01m8kp4z4y9mdsgenjwkfmg4hm"
 MODEL_ID: Final = "model-01m8kp4z4yeytf83ewb2tc8ntx"
+PUBLICATION_ID: Final = "pub-01m8kq2d8v0e1c5m7q4t9x3b6n"
 PROMOTED_ID: Final = "model-01m8k3cxk7w382ha8ajzpmxcdh"
 
 REVISION: Final = "0123456789abcdef0123456789abcdef01234567"

@@ -92,10 +92,15 @@ def delete_model(session: Session, *, project_id: str, model_id: str) -> None:
 
     Raises:
         NotFound: there is none.
-        Conflict: a job that has not ended names it.
+        Conflict: a job that has not ended names it, or a publication is not finished.
     """
     model = get_model(session, project_id=project_id, model_id=model_id)
     user = repository.live_job_naming(session, project_id=project_id, resource_id=model_id)
     if user is not None:
         raise Conflict(f"{user} uses this model; cancel the job or wait for its end", code="model_in_use")
+    publication = repository.live_publication_of(session, model_id=model_id)
+    if publication is not None:
+        raise Conflict(
+            f"{publication} publishes this model; cancel it or wait for its end", code="model_in_use"
+        )
     session.delete(model)

@@ -6,10 +6,12 @@ from sqlalchemy import ColumnElement, Select, Text, and_, cast, or_, select
 from sqlalchemy.orm import Session
 
 from app.db.base import db_time
-from app.db.models import File, Job, Model
+from app.db.models import File, Job, Model, Publication
 
 # Jobs in these states read nothing any more; the states themselves belong to app.jobs.
 FINISHED = ("succeeded", "failed", "cancelled")
+# And whether a publication waits or is under way, by states that belong to app.publications.
+_UNFINISHED_PUBLICATION = ("queued", "running")
 
 
 def is_current(file: type[File] = File) -> ColumnElement[bool]:
@@ -73,6 +75,13 @@ def select_models(
     if name is not None:
         statement = statement.where(Model.name == name)
     return statement if kind is None else statement.where(_KINDS[kind])
+
+
+def live_publication_of(session: Session, *, model_id: str) -> str | None:
+    """Id of a publication that still sends the files of a model."""
+    unfinished = Publication.status.in_(_UNFINISHED_PUBLICATION)
+    query = select(Publication.id).where(Publication.model_id == model_id, unfinished).limit(1)
+    return session.scalar(query)
 
 
 def live_job_naming(session: Session, *, project_id: str, resource_id: str) -> str | None:

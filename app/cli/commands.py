@@ -18,6 +18,7 @@ from app.cli.model_commands import models
 from app.cli.operation_commands import backup, doctor, gc, housekeeper
 from app.cli.output import ExitCode, print_error
 from app.cli.project_commands import project_app
+from app.cli.publish_commands import publish_app
 from app.cli.recipe_commands import recipe_app
 from app.cli.secret_commands import secret_app
 from app.cli.serve_commands import serve, worker
@@ -44,6 +45,7 @@ app.add_typer(project_app, name="project")
 app.add_typer(webhook_app, name="webhooks")
 app.add_typer(secret_app, name="secret")
 app.add_typer(recipe_app, name="recipe")
+app.add_typer(publish_app, name="publish")
 app.command()(audit)
 app.command()(usage)
 app.command()(submit)

@@ -11,6 +11,7 @@ from app.client.errors import (
     InvalidRequestError,
     NotFoundError,
     PromotionFailedError,
+    PublicationFailedError,
     RateLimitedError,
     ServerError,
     StreamRefusedError,
@@ -23,7 +24,7 @@ from app.client.resources.files import File
 from app.client.resources.following import Curve, Curves, Event, LogLine, MetricPoint
 from app.client.resources.jobs import Attempt, Estimate, Figure, Job, JobError, Progress, Step
 from app.client.resources.recipes import Recipe
-from app.client.resources.results import Artifact, Checkpoint, Model, Promotion
+from app.client.resources.results import Artifact, Checkpoint, Model, Promotion, Publication
 from app.client.resources.webhooks import WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -58,6 +59,8 @@ __all__ = [
     "Project",
     "Promotion",
     "PromotionFailedError",
+    "Publication",
+    "PublicationFailedError",
     "RateLimitedError",
     "Recipe",
     "ServerError",

@@ -11,6 +11,7 @@ from app.client.administration import Administration
 from app.client.calls import PAGE_SIZE
 from app.client.files import Files
 from app.client.following import Following
+from app.client.publications import Publications
 from app.client.recipes import Recipes
 from app.client.resources.jobs import Attempt, Estimate, Job
 from app.client.results import Results
@@ -22,7 +23,7 @@ USER_AGENT = "fusion-client/1"
 SpecLike = FusionSpec | Mapping[str, Any]
 
 
-class FusionClient(Administration, Files, Following, Recipes, Results, Webhooks):
+class FusionClient(Administration, Files, Following, Publications, Recipes, Results, Webhooks):
     """One service, one API key.
 
     Requests that may be sent twice are retried with growing pauses; refusals raise `ApiError` and its kin.

@@ -42,6 +42,10 @@ class PromotionFailedError(ClientError):
     """No model could be made of a checkpoint: its bytes are damaged, or gone."""
 
 
+class PublicationFailedError(ClientError):
+    """A model could not be sent to where it should be published, or its publication was cancelled."""
+
+
 class DownloadError(ClientError):
     """What arrived is not what the service promised, or does not fit on the disk."""
 

@@ -1,9 +1,9 @@
 """HTTP with patience: retries what may safely be sent again, and turns refusals into typed errors."""
 
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from random import SystemRandom
 from typing import Any
 
 import httpx2
@@ -21,7 +21,7 @@ _SENDABLE_KEY = re.compile(r"[!-~]+")  # printable ASCII without spaces: what a 
 
 def backoff_seconds(attempt: int) -> float:
     """Pause before try number `attempt + 1` (first try is 0): exponential with full jitter."""
-    return random.uniform(0.1, 1.0) * min(MAX_PAUSE_SECONDS, 0.25 * 2.0**attempt)
+    return SystemRandom().uniform(0.1, 1.0) * min(MAX_PAUSE_SECONDS, 0.25 * 2.0**attempt)
 
 
 class Transport:

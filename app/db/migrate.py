@@ -1,10 +1,10 @@
 """Bringing a database to the tables of this release: `python -m app.db.migrate`."""
 
 import functools
-import random
 import sys
 import time
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 
 from alembic import command
@@ -55,7 +55,7 @@ def upgrade_engine(engine: Engine, *, revision: str = "head") -> None:
         except OperationalError as error:
             if last or getattr(error.orig, "sqlstate", None) not in _GAVE_WAY:
                 raise
-            time.sleep(random.uniform(0.2, 1.0))
+            time.sleep(SystemRandom().uniform(0.2, 1.0))
         else:
             return
 

@@ -66,4 +66,11 @@ def _told(job: Job, event_type: str, details: Mapping[str, Any]) -> tuple[Webhoo
                 "object": "model",
                 "job_id": job.id,
             }
+        case "model_published":
+            return WebhookType.MODEL_PUBLISHED, {
+                "id": details["model_id"],
+                "object": "model",
+                "job_id": job.id,
+                "publication_id": details["publication_id"],
+            }
     return None

@@ -9,9 +9,9 @@ nobody): a smaller batch rounds differently, and the weights of a training would
 undisturbed one. What was halved stays so until a retry of the user's: what did not fit would not fit again.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any, Final
 
 from fusion.errors import ErrorCategory, ErrorDict
@@ -77,7 +77,7 @@ def next_try_after_loss(error: Mapping[str, Any], *, earlier: Sequence[Mapping[s
 def back_off_seconds(num_earlier: int) -> float:
     """At least 2 s, and a random part that doubles: steps that failed together come back apart."""
     longest = min(_MAX_BACK_OFF_SECONDS, _BACK_OFF_SECONDS * 2.0**num_earlier)
-    return min(_MAX_BACK_OFF_SECONDS, _BACK_OFF_SECONDS + random.uniform(0.0, longest))
+    return min(_MAX_BACK_OFF_SECONDS, _BACK_OFF_SECONDS + SystemRandom().uniform(0.0, longest))
 
 
 def retry_after_seconds(error: Mapping[str, Any]) -> float:

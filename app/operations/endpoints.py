@@ -4,12 +4,13 @@ from importlib.metadata import version
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession
 from app.errors import Forbidden, Unauthorized, problem_responses
 from app.operations.readiness import live_workers
+from app.publications.places import Target
 from app.settings import Settings
 from fusion.plan import STAGES, Stage
 from fusion.spec import PRESETS
@@ -24,6 +25,18 @@ class WorkerCount(BaseModel):
     gpu: int
 
 
+class Publishing(BaseModel):
+    """Where models can be published."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    targets: list[Target]
+    hub: str
+    """The hub of `hf`."""
+    origins: list[str]
+    """MLflow servers and endpoints of S3; AWS needs no entry."""
+
+
 class Capabilities(BaseModel):
     """What this service can do, for clients and forms."""
 
@@ -36,6 +49,7 @@ class Capabilities(BaseModel):
     """Folders from which a spec may read models and corpora."""
     max_request_bytes: int
     max_upload_bytes: int
+    publishing: Publishing
     workers: WorkerCount
 
 
@@ -52,6 +66,11 @@ def get_capabilities(request: Request, principal: CurrentPrincipal, session: Rea
         allowed_roots=[str(root) for root in settings.allowed_roots],
         max_request_bytes=settings.max_request_bytes,
         max_upload_bytes=settings.max_upload_bytes,
+        publishing=Publishing(
+            targets=list(settings.publish_targets),
+            hub=settings.publish_hub,
+            origins=list(settings.publish_origins),
+        ),
         workers=WorkerCount(
             cpu=sum("cpu" in worker.resources for worker in workers),
             gpu=sum("gpu" in worker.resources for worker in workers),

@@ -4,12 +4,12 @@ Each chore has a thread of its own: a broker that hangs, or a large bucket, dela
 of processes may keep house at once.
 """
 
-import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Final
 
 from kombu.exceptions import OperationalError as BrokerError
@@ -22,7 +22,10 @@ from app.db.session import create_engine
 from app.jobs.service import Reconciler
 from app.logs import get_logger
 from app.operations.garbage import collect_garbage
+from app.publications.destinations import Outlets
+from app.publications.publisher import Publisher
 from app.queue import open_doorbell, relay_outbox
+from app.sealing import load_seals
 from app.settings import Settings
 from app.storage.opening import open_store
 from app.storage.store import ObjectStore
@@ -31,6 +34,8 @@ from fusion.errors import FusionError
 
 _RELAY_EVERY_SECONDS: Final = 0.5
 _WEBHOOKS_EVERY_SECONDS: Final = 1.0
+_PUBLISHED_AT_ONCE: Final = 2
+"""By one process, so that a model that takes hours does not hold up all others."""
 _LOOK_SECONDS: Final = 0.2
 STOP_SECONDS: Final = 10.0
 """Well within what systemd, Docker and Kubernetes wait before they kill."""
@@ -95,7 +100,7 @@ class Housekeeper:
             log.warning("chores_left_behind", chores=late)
 
     def _repeat(self, chore: Chore) -> None:
-        pause = random.uniform(0, chore.every_seconds)
+        pause = SystemRandom().uniform(0, chore.every_seconds)
         while not self._stopping.wait(pause):
             chore.try_once()
             pause = chore.every_seconds
@@ -114,7 +119,7 @@ def mending_chores(engine: Engine, settings: Settings) -> list[Chore]:
 
 
 def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[Chore]:
-    """Those, garbage collection, checks of large files, promotions and webhooks: one process is enough."""
+    """Those, and what else there is: one process is enough."""
     gc = Chore(
         name="gc", every_seconds=settings.gc_seconds, run=lambda: collect_garbage(engine, store, settings)
     )
@@ -139,7 +144,18 @@ def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[C
         run=courier.run_once,
         interrupt=courier.interrupt,
     )
-    return [*mending_chores(engine, settings), gc, check, promote, deliver]
+    publish = [_publishing(engine, store, settings, number) for number in range(_PUBLISHED_AT_ONCE)]
+    return [*mending_chores(engine, settings), gc, check, promote, *publish, deliver]
+
+
+def _publishing(engine: Engine, store: ObjectStore, settings: Settings, number: int) -> Chore:
+    publisher = Publisher(engine, store, seals=lambda: load_seals(settings), outlets=Outlets.of(settings))
+    return Chore(
+        name=f"publish-{number}",
+        every_seconds=settings.poll_seconds,
+        run=publisher.run_once,
+        interrupt=publisher.interrupt,
+    )
 
 
 def keep_house(settings: Settings) -> None:

@@ -1,9 +1,9 @@
 """When a delivery that failed is tried again. Pure, apart from the random source."""
 
-import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from random import SystemRandom
 from typing import Final
 
 _MINUTE: Final = 60.0
@@ -38,7 +38,7 @@ def next_try_in(
     """
     if num_tries >= len(pauses):
         return None
-    pause = pauses[num_tries] * random.uniform(1 - JITTER, 1 + JITTER)
+    pause = pauses[num_tries] * SystemRandom().uniform(1 - JITTER, 1 + JITTER)
     return max(pause, min(asked_seconds or 0.0, MAX_WAIT_SECONDS))
 
 

@@ -19,6 +19,7 @@ class WebhookType(StrEnum):
     JOB_RETRIED = "fusion.job.retried"
     JOB_CANCELLING = "fusion.job.cancelling"
     MODEL_CREATED = "fusion.model.created"
+    MODEL_PUBLISHED = "fusion.model.published"
     ENDPOINT_DISABLED = "fusion.webhook_endpoint.disabled"
     """Another endpoint of the project gets nothing any more."""
     TEST = "fusion.webhook_endpoint.test"

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "object.piece_sent": "tests/faults/test_remote_storage.py",
     "webhook.sent": "tests/faults/test_webhooks.py",
     "promotion.read": "tests/faults/test_promotions.py",
+    "publication.sent": "tests/faults/test_publications.py",
     "checkpoint.file_written": "tests/faults/test_training_checkpoints.py",
 }
 NUM_OPEN_JOBS = 3

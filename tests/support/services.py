@@ -236,10 +236,15 @@ def spawn(
 
 
 def wait_until(
-    is_ours: Callable[[], bool], *, process: subprocess.Popen[bytes], log: Path, not_yet: type[Exception]
+    is_ours: Callable[[], bool],
+    *,
+    process: subprocess.Popen[bytes],
+    log: Path,
+    not_yet: type[Exception],
+    seconds: float = START_SECONDS,
 ) -> None:
     """Wait for the server to answer and to be the one we started."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise PortTakenError(f"the server ended at once: {log.read_text(errors='replace')[-2000:]}")
@@ -250,7 +255,7 @@ def wait_until(
             raise PortTakenError("another server answers on our port")
         time.sleep(0.05)
     stop(process, signal.SIGKILL)
-    raise RuntimeError(f"no answer in {START_SECONDS} s: {log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"no answer in {seconds} s: {log.read_text(errors='replace')[-2000:]}")
 
 
 def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:

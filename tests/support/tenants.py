@@ -61,6 +61,8 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
     step_id, artifact_id = _run(app, engine, folder / name)
     with read_only(engine) as session:
         model_id = session.scalars(select(Model.id).where(Model.job_id == job_id)).one()
+    publication = {"target": "hf", "repo": "org/wise", "secret": "hub-token"}
+    publication_id = client.post(f"/v1/models/{model_id}/publish", json=publication).json()["id"]
     step = training_step(engine, project_id=project.id)
     checkpoint_id = store_checkpoint(engine, app.state.store, step, folder / f"{name}-checkpoint", number=2)
     return Tenant(
@@ -75,6 +77,7 @@ def furnish(app: FastAPI, engine: Engine, folder: Path, *, name: str) -> Tenant:
             "model_id": model_id,
             "namespace": project.id,
             "project_id": project.id,
+            "publication_id": publication_id,
             "repo": model_id,
             "secret_id": secret_id,
             "step_id": step_id,

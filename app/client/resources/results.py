@@ -1,5 +1,7 @@
 """What jobs leave behind: models, checkpoints and artifacts."""
 
+from typing import Any
+
 from app.client.resources.resource import Resource
 
 
@@ -46,6 +48,28 @@ class Promotion(Resource):
     @property
     def is_finished(self) -> bool:
         return self.status in ("succeeded", "failed")
+
+
+class Publication(Resource):
+    """A model that is copied to a hub, a bucket or an MLflow server."""
+
+    id: str
+    model_id: str
+    target: str
+    destination: dict[str, Any]
+    status: str
+    num_bytes: int
+    num_bytes_sent: int
+    num_failures: int = 0
+    next_try_at: int | None = None
+    url: str | None = None
+    revision: str | None = None
+    error: dict[str, str | None] | None = None
+    created_at: int
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in ("succeeded", "failed", "cancelled")
 
 
 class ArtifactFile(Resource):

@@ -17,6 +17,7 @@ from app.db.models.model import Model
 from app.db.models.outbox_message import OutboxMessage
 from app.db.models.project import Project
 from app.db.models.promotion import Promotion
+from app.db.models.publication import Publication
 from app.db.models.secret import Secret
 from app.db.models.step import Step
 from app.db.models.step_need import StepNeed
@@ -44,6 +45,7 @@ __all__ = [
     "OutboxMessage",
     "Project",
     "Promotion",
+    "Publication",
     "Secret",
     "Step",
     "StepNeed",

@@ -1,14 +1,11 @@
 """OpenAI's official client in three major versions, each in an environment of its own, against a server.
 
-The environments are made once, below the folder `build`, from whatever index pip is set up with. Which calls
-are seen to work is written down in docs/openai.md.
+Which calls are seen to work is written down in docs/openai.md.
 """
 
-import fcntl
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +23,10 @@ from app.db.session import create_engine, transaction
 from tests.app.jobs import builders as given
 from tests.app.openai_face.finished_jobs import NUM_TOKENS, run_to_end
 from tests.support.api_process import ApiProcess, running_api
+from tests.support.environments import environment
 
 VERSIONS = ("1.109.1", "2.54.0", "3.54.0")
 ROOT = Path(__file__).parents[3]
-ENVIRONMENTS = ROOT / "build" / "openai-clients"
 SCRIPT = Path(__file__).parent / "client_script.py"
 PAGE = ROOT / "docs" / "openai.md"
 CALLS = re.compile(r"^\| `(?P<call>[\w.]+)` \|(?P<seen>.*)\|$", re.MULTILINE)
@@ -74,7 +71,7 @@ def told(
     models = [register_model(server, key, name=name) for name in ("target", "source")]
     (folder / "models.json").write_text(json.dumps(models))
     (folder / "spec.json").write_text(json.dumps(given.spec_data(name="in-the-body")))
-    words = [environment(version), "-W", "error::DeprecationWarning:openai", SCRIPT]
+    words = [environment(f"openai=={version}"), "-W", "error::DeprecationWarning:openai", SCRIPT]
     with subprocess.Popen(
         [*map(str, words), f"{server.url}/v1", key, str(folder)],
         stdin=subprocess.PIPE,
@@ -185,26 +182,6 @@ def test_the_page_lists_the_calls_that_work(told: Told) -> None:
     written = {row["call"]: "yes" in row["seen"].split("|")[column] for row in CALLS.finditer(text)}
     assert written == dict.fromkeys(told.calls, True), "write the table of docs/openai.md anew"
     assert f"| {' | '.join(VERSIONS)} |" in text
-
-
-def environment(version: str) -> Path:
-    """Interpreter of an environment that has this version of the client; it is made when it is not there."""
-    folder, ready = ENVIRONMENTS / version, ENVIRONMENTS / version / ".ready"
-    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
-    with (ENVIRONMENTS / f"{version}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            run(sys.executable, "-m", "venv", "--clear", folder)
-            pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--no-compile"]
-            run(*pip, "--disable-pip-version-check", f"openai=={version}")
-            ready.touch()
-    return folder / "bin" / "python"
-
-
-def run(*words: object) -> None:
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.fail(f"{' '.join(map(str, words))} failed:\n{done.stderr}", pytrace=False)
 
 
 def new_project(server: ApiProcess, engine: Engine, *, name: str) -> str:

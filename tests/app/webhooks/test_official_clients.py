@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from app.webhooks.courier import Courier
 from tests.app.jobs import builders as given
-from tests.app.openai_face.test_official_clients import VERSIONS, environment
+from tests.app.openai_face.test_official_clients import VERSIONS
+from tests.support.environments import environment
 from tests.support.receivers import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -49,7 +50,7 @@ def test_the_client_unwraps_a_webhook_and_refuses_a_forged_one(
 
     words = {"headers": dict(last.headers), "body": last.body.decode(), "secret": endpoint["secret"]}
     done = subprocess.run(
-        [environment(version), "-c", SCRIPT],
+        [environment(f"openai=={version}"), "-c", SCRIPT],
         input=json.dumps(words),
         capture_output=True,
         text=True,
