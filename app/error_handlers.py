@@ -73,7 +73,12 @@ def _answer_validation_error(request: Request, error: Exception) -> JSONResponse
         reason = items[0].get("ctx", {}).get("error", "not JSON")
         return _answer(request, BadRequest(f"the body is not valid JSON: {reason}", code="json_invalid"))
     fields = [
-        FieldProblem(pointer=_request_pointer(item, error.body), code=item["type"], detail=item["msg"])
+        FieldProblem(
+            pointer=_request_pointer(item, error.body),
+            code=item["type"],
+            # Of ours, which say what is expected.
+            detail=item["msg"].removeprefix("Value error, "),
+        )
         for item in items
     ]
     detail = "; ".join(f"{field.pointer}: {field.detail}" for field in fields)

@@ -49,6 +49,7 @@ HINT_OF_CODE: Final[Mapping[str, str]] = {
     "destination_denied": "store a secret that may write there (POST /v1/secrets), and publish again with it",
     "destination_taken": "choose an empty folder, or publish with `overwrite`",
     "destination_refused": "mend what the message says, and publish again",
+    "publication_gave_out": "look at the log of the service around its tries, and publish again",
     "destination_unreachable": "look whether it is up, and publish again",
     "model_damaged": "`fusion doctor --verify-artifacts` names what is damaged; restore it from a backup",
     "repo_not_found": "GET /v1/models names the repository of every stored model in hub_id",

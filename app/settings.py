@@ -5,6 +5,7 @@ import os
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -194,10 +195,21 @@ class Settings(BaseSettings):
     def _resolve(cls, roots: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(root.expanduser().resolve() for root in roots)
 
-    @field_validator("publish_hub", "publish_origins")
+    @field_validator("publish_hub")
     @classmethod
-    def _are_origins(cls, value: Any) -> Any:
-        return origin_of(value) if isinstance(value, str) else tuple(map(origin_of, value))
+    def _is_an_url(cls, url: str) -> str:
+        origin_of(url)
+        return url.rstrip("/")
+
+    @field_validator("publish_origins")
+    @classmethod
+    def _are_origins(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if urlsplit(url).path.strip("/") or "?" in url or "#" in url:
+                raise ValueError(
+                    f"expected a whole server such as https://host:port, without a path: {url!r}"
+                )
+        return tuple(map(origin_of, urls))
 
     @field_validator("stall_seconds", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ import typer
 
 from app.cli.answers import print_answer, print_answers
 from app.cli.connection import DEFAULT_DATA_DIR, DataDirOption, JsonOption, KeyOption, UrlOption, connect
-from app.cli.output import show_bytes, show_time
+from app.cli.output import print_error, show_bytes, show_time
 
 if TYPE_CHECKING:
     from app.client import FusionClient, Publication
@@ -201,7 +201,25 @@ def cancel(
 def _publish(
     client: "FusionClient", model: str, destination: Mapping[str, Any], *, wait: bool
 ) -> "Publication":
-    return client.publish(model, destination) if wait else client.ask_publication(model, destination)
+    if not wait:
+        return client.ask_publication(model, destination)
+    told = ""
+
+    def tell(publication: "Publication") -> None:
+        """A try in vain, once: the next one may be hours away."""
+        nonlocal told
+        trouble = _trouble(publication)
+        if trouble and trouble != told:
+            print_error(trouble, hint="it goes on by itself; `fusion publish cancel` ends it")
+        told = trouble
+
+    return client.publish(model, destination, on_change=tell)
+
+
+def _trouble(publication: "Publication") -> str:
+    if publication.error is None or publication.next_try_at is None:
+        return ""
+    return f"{publication.error['message']}; tried again at {show_time(publication.next_try_at)} UTC"
 
 
 def _where_it_stands(publication: "Publication") -> str:

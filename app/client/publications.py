@@ -1,6 +1,7 @@
 """Calls about models that are copied to where others fetch them."""
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,10 +45,12 @@ class Publications(Calls):
 
     def ask_publication(self, model_id: str, destination: Mapping[str, Any]) -> Publication:
         """Have a model published; `get_publication` tells how far that is."""
-        # Safe to send again: while the first is not finished, a second request gives the same publication,
-        # and afterwards one that finds everything in its place.
         answer = self._transport.request(
-            "POST", f"/v1/models/{model_id}/publish", json=dict(destination), repeatable=True
+            "POST",
+            f"/v1/models/{model_id}/publish",
+            json=dict(destination),
+            headers={"idempotency-key": uuid.uuid4().hex},
+            repeatable=True,
         )
         return Publication.model_validate(answer)
 

@@ -149,7 +149,14 @@ def all_chores(engine: Engine, store: ObjectStore, settings: Settings) -> list[C
 
 
 def _publishing(engine: Engine, store: ObjectStore, settings: Settings, number: int) -> Chore:
-    publisher = Publisher(engine, store, seals=lambda: load_seals(settings), outlets=Outlets.of(settings))
+    publisher = Publisher(
+        engine,
+        store,
+        seals=lambda: load_seals(settings),
+        outlets=Outlets.of(settings),
+        # One project alone does not take all of them.
+        only_idle_projects=number > 0,
+    )
     return Chore(
         name=f"publish-{number}",
         every_seconds=settings.poll_seconds,

@@ -4,18 +4,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from app.errors import FieldProblem
+from app.publications.forms import Form
 from app.publications.places import Target, origin_of
 from app.settings import Settings
 from fusion.spec import SECRET_NAME
 
-_VISIBLE: Final = r"^[!-~]+$"
-_LINE: Final = r"^[^\x00-\x1f\x7f]+$"
-_URL: Final = r"^https?://[!-~]+$"
+_NAME: Final = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_FOLDER: Final = r"[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]*"
 
-SecretName = Annotated[str, Field(pattern=SECRET_NAME)]
+SecretName = Annotated[str, Form(SECRET_NAME, "the name of a secret, such as hub-token")]
+Url = Annotated[str, Field(max_length=300), Form(r"^https?://[!-~]+$", "an https URL")]
+Line = Annotated[str, Field(min_length=1, max_length=200), Form(r"^[^\x00-\x1f\x7f]+$", "one line of text")]
 
 
 class HubDestination(BaseModel):
@@ -26,23 +30,31 @@ class HubDestination(BaseModel):
     target: Literal["hf"]
     repo: Annotated[
         str,
-        Field(
-            max_length=193,
-            pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?/[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?$",
-            examples=["org/wise-7b"],
-        ),
+        Field(max_length=193, examples=["org/wise-7b"]),
+        Form(rf"^{_NAME}/{_NAME}$", "namespace/name, such as org/wise-7b"),
     ]
     """`namespace/name`."""
     branch: Annotated[
-        str, Field(max_length=100, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?$")
+        str,
+        Field(max_length=100),
+        Form(r"^[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?$", "the name of a branch, such as main"),
     ] = "main"
     """It is made, from the repository's default one, if it is not there."""
     private: bool = True
     """Of a repository that is made; one that is there stays as it is."""
-    message: Annotated[str, Field(min_length=1, max_length=200, pattern=_LINE)] | None = None
+    message: Line | None = None
     """Of the commit."""
     secret: SecretName
     """Name or id of the secret that holds a token with the right to write there."""
+
+    @field_validator("repo")
+    @classmethod
+    def _is_one_that_hubs_take(cls, repo: str) -> str:
+        try:
+            validate_repo_id(repo)
+        except HFValidationError as error:
+            raise ValueError(str(error)) from error
+        return repo
 
 
 class BucketDestination(BaseModel):
@@ -53,17 +65,19 @@ class BucketDestination(BaseModel):
     target: Literal["s3"]
     url: Annotated[
         str,
-        Field(
-            max_length=600,
-            pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9_=+@-][A-Za-z0-9._=+@-]*)*/?$",
-            examples=["s3://models/wise-7b"],
+        Field(max_length=600, examples=["s3://models/wise-7b"]),
+        Form(
+            rf"^s3://[a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9](?:/{_FOLDER})*/?$",
+            "s3://bucket/folder, such as s3://models/wise-7b",
         ),
     ]
     """`s3://bucket/folder`."""
-    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")] = "us-east-1"
-    endpoint: Annotated[str, Field(max_length=300, pattern=_URL)] | None = None
+    region: Annotated[str, Form(r"^[a-z0-9-]{1,40}$", "a region, such as eu-central-1")] = "us-east-1"
+    endpoint: Url | None = None
     """Of a server other than AWS; one that the operator allows."""
-    access_key_id: Annotated[str, Field(max_length=128, pattern=_VISIBLE)]
+    access_key_id: Annotated[
+        str, Field(max_length=128), Form(r"^[!-~]+$", "the id of an access key, such as AKIA...")
+    ]
     secret: SecretName
     """Name or id of the secret that holds the secret access key. Nothing else is ever used to log in."""
     overwrite: bool = False
@@ -76,13 +90,20 @@ class MlflowDestination(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     target: Literal["mlflow"]
-    tracking_uri: Annotated[str, Field(max_length=300, pattern=_URL, examples=["https://mlflow.example.com"])]
-    """One that the operator allows."""
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/:]+$")]
+    tracking_uri: Url
+    """One that the operator allows, such as https://mlflow.example.com."""
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=200),
+        Form(r"^[^\x00-\x1f\x7f/:]+$", "a name without slashes and colons"),
+    ]
     """Of the registered model; it is made if it is not there."""
-    experiment: Annotated[str, Field(min_length=1, max_length=200, pattern=_LINE)] = "fusion"
+    experiment: Line = "fusion"
     """Of the run that holds the files; it is made if it is not there."""
-    username: Annotated[str, Field(max_length=128, pattern=r"^[!-9;-~]+$")] | None = None
+    username: (
+        Annotated[str, Field(max_length=128), Form(r"^[!-9;-~]+$", "visible characters without colons")]
+        | None
+    ) = None
     """With it the secret is a password, without it a token."""
     secret: SecretName | None = None
     """Name or id of the secret to log in with."""

@@ -9,12 +9,12 @@ from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import Publication
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
+from app.idempotency import Answer, Repeatable, answer_once
 from app.lists import ListOf, Paging, list_of, page_of_rows
 from app.publications import repository, service
 from app.publications.destinations import AskedDestination, Outlets
 from app.publications.repository import PublicationStatus
 from app.publications.schemas import PublicationObject
-from app.settings import Settings
 
 _DESTINATIONS: Final[dict[str, Example]] = {
     "hub": {"value": {"target": "hf", "repo": "org/wise-7b", "secret": "hub-token"}},
@@ -43,31 +43,36 @@ router = APIRouter(tags=["Publications"], responses=problem_responses(Unauthoriz
 @router.post(
     "/v1/models/{model_id}/publish",
     status_code=status.HTTP_202_ACCEPTED,
+    response_model=PublicationObject,
     responses=problem_responses(NotFound, Conflict, Unprocessable),
 )
 def publish_model(
     principal: CurrentPrincipal,
     session: WriteSession,
     request: Request,
-    response: Response,
+    asked: Repeatable,
     model_id: str,
     wanted: Annotated[AskedDestination, Body(openapi_examples=_DESTINATIONS)],
-) -> PublicationObject:
+) -> Response:
     """Copy a model to a hub, a bucket or an MLflow server. It takes its time: poll `Location`.
 
     Whoever keeps house sends it, and tries again for some hours where the place cannot be reached. Asked
-    again before it is finished, it is the same publication; a place that has the model already gets nothing.
+    again before it is finished, it is the same publication. A hub or a bucket that has the model already gets
+    nothing; an MLflow server gets another version.
     """
-    settings: Settings = request.app.state.settings
-    publication = service.ask_publication(
-        session,
-        principal=principal,
-        model_id=model_id,
-        destination=wanted,
-        outlets=Outlets.of(settings),
-    )
-    response.headers["Location"] = f"/v1/publications/{publication.id}"
-    return PublicationObject.of(publication)
+    outlets = Outlets.of(request.app.state.settings)
+
+    def act() -> Answer:
+        publication = service.ask_publication(
+            session, principal=principal, model_id=model_id, destination=wanted, outlets=outlets
+        )
+        return Answer(
+            body=PublicationObject.of(publication),
+            status=status.HTTP_202_ACCEPTED,
+            headers={"Location": f"/v1/publications/{publication.id}"},
+        )
+
+    return answer_once(session, asked, act)
 
 
 @router.get("/v1/publications", responses=problem_responses(Unprocessable))

@@ -8,12 +8,10 @@ from typing import Final
 
 from app.artifacts.manifest import MANIFEST_NAME
 from app.db.models import ArtifactFile
-from app.storage.digests import pieces_sha256
 from app.storage.store import ObjectDamaged, ObjectStore, blob_key
 
 _BUFFER_BYTES: Final = 1 << 20
-WEIGHTS: Final = (".safetensors", ".safetensors.index.json")
-"""Endings of files that do not fit the weights of another model."""
+_WEIGHTS: Final = (".safetensors", ".safetensors.index.json")
 
 
 class ModelFiles:
@@ -38,14 +36,12 @@ class ModelFiles:
         return self.all[-1]
 
     def content(self, file: ArtifactFile) -> bytes:
-        """All bytes of a small file, not counted as sent.
+        """All bytes of a small file.
 
         Raises:
             ObjectDamaged: they are not those that were stored.
         """
-        data = b"".join(self._store.open_range(_key(file), start=0, end=file.num_bytes))
-        _check(file, pieces_sha256([data]))
-        return data
+        return b"".join(self.pieces(file))
 
     def head(self, file: ArtifactFile, num_bytes: int) -> bytes:
         """The beginning of a file, not counted as sent."""
@@ -61,13 +57,21 @@ class ModelFiles:
         yield from _checked(file, self._counted(file, start=0))
 
     def open(self, file: ArtifactFile) -> io.BufferedReader:
-        """A file to read and to seek in, for libraries that want one. Its bytes are not checked."""
+        """A file to read and to seek in, for libraries that want one.
+
+        Whoever reads it from its beginning to its end, in whatever pieces, meets `ObjectDamaged` there when
+        the bytes were not those that were stored.
+        """
         return io.BufferedReader(_StoredFile(file, self._counted), buffer_size=_BUFFER_BYTES)
+
+    def note(self, num_bytes: int = 0) -> None:
+        """Tell of bytes on their way; raises when there is no use in going on."""
+        with self._lock:
+            self._on_read(num_bytes)
 
     def _counted(self, file: ArtifactFile, start: int) -> Iterator[bytes]:
         for piece in self._store.open_range(_key(file), start=start, end=file.num_bytes):
-            with self._lock:
-                self._on_read(len(piece))
+            self.note(len(piece))
             yield piece
 
 
@@ -81,6 +85,8 @@ class _StoredFile(io.RawIOBase):
         self._position = 0
         self._pieces: Iterator[bytes] | None = None
         self._rest = memoryview(b"")
+        self._digest = hashlib.sha256()
+        self._num_digested = 0
 
     def readable(self) -> bool:
         return True
@@ -105,9 +111,24 @@ class _StoredFile(io.RawIOBase):
             self._rest = memoryview(next(self._pieces, b""))
         num_bytes = min(len(buffer), len(self._rest))
         buffer[:num_bytes] = self._rest[:num_bytes]
+        self._check(self._rest[:num_bytes])
         self._rest = self._rest[num_bytes:]
         self._position += num_bytes
         return num_bytes
+
+    def _check(self, data: memoryview) -> None:
+        """Digest what was not read before, as long as nothing was left out."""
+        num_known = self._num_digested - self._position
+        if 0 <= num_known < len(data):
+            self._digest.update(data[num_known:])
+            self._num_digested += len(data) - num_known
+            if self._num_digested == self._file.num_bytes:
+                _check(self._file, self._digest.hexdigest())
+
+
+def is_weights(name: str) -> bool:
+    """Whether a loader would take a file of this name for weights of the model beside it."""
+    return "/" not in name and name.endswith(_WEIGHTS)
 
 
 def _checked(file: ArtifactFile, pieces: Iterator[bytes]) -> Iterator[bytes]:

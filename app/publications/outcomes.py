@@ -2,6 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
+MAX_SAID: Final = 4000
+"""Of what a place says, so much is kept until secrets are taken out of it; less is shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

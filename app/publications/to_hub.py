@@ -3,6 +3,8 @@
 The files go as they lie in the store, over the hub's LFS protocol: its other one wants them on a disk.
 """
 
+import functools
+import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +23,15 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from app.db.models import ArtifactFile
 from app.publications.destinations import HubDestination
-from app.publications.model_files import WEIGHTS, ModelFiles
-from app.publications.outcomes import Place, Refused, Unreachable, causes_of, outcome_of_status
+from app.publications.model_files import ModelFiles, is_weights
+from app.publications.outcomes import (
+    MAX_SAID,
+    Place,
+    Refused,
+    Unreachable,
+    causes_of,
+    outcome_of_status,
+)
 from app.webhooks.schedule import asked_seconds
 from fusion.errors import FusionError
 
@@ -30,7 +39,8 @@ _DEFAULT_BRANCH: Final = "main"
 _NUM_FILES_AT_ONCE: Final = 2
 _SAMPLE_BYTES: Final = 512
 """Of the beginning of a file, by which a hub tells text from other bytes."""
-_MAX_SHOWN: Final = 500
+_MAX_WHOLE_BYTES: Final = 10_000_000
+"""A hub may want files up to this size in the commit itself, where it does not compare their digests."""
 _TIMEOUT: Final = httpx2.Timeout(30, read=300, write=120)
 """The library itself waits for ever. A hub may think for minutes about a large commit."""
 
@@ -42,6 +52,7 @@ def send_to_hub(destination: HubDestination, files: ModelFiles, *, endpoint: str
         Refused: the hub does not let the token write there, or takes something amiss.
         Unreachable: it cannot be reached, or somebody else committed meanwhile.
     """
+    _prepare_library()
     api = HfApi(endpoint=endpoint, token=token, library_name="fusion", library_version=_version())
     repo, branch = destination.repo, destination.branch
     with _told():
@@ -51,8 +62,14 @@ def send_to_hub(destination: HubDestination, files: ModelFiles, *, endpoint: str
         head = api.model_info(repo, revision=branch, files_metadata=True)
         there = {sibling.rfilename: sibling.blob_id for sibling in head.siblings or []}
         manifest = files.content(files.manifest_file)
-        if head.sha is not None and there.get(files.manifest_file.path) == _git_id(manifest):
+        is_there = there.get(files.manifest_file.path) == _git_id(manifest)
+        if head.sha is not None and is_there and files.names <= there.keys():
             return _place(endpoint, repo, head.sha)
+        if ".gitignore" in there:
+            raise Refused(
+                "the repository has a .gitignore, by which a hub leaves files out of commits: remove it",
+                code="destination_refused",
+            )
         commit = api.create_commit(
             repo,
             [*(_addition(files, file) for file in files.all), *_deletions(there, files)],
@@ -66,6 +83,9 @@ def send_to_hub(destination: HubDestination, files: ModelFiles, *, endpoint: str
 
 
 def _addition(files: ModelFiles, file: ArtifactFile) -> CommitOperationAdd:
+    if file.num_bytes <= _MAX_WHOLE_BYTES:
+        # As a file: bytes would go by the other protocol.
+        return CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=io.BytesIO(files.content(file)))
     # Made of nothing, so that the library does not read the file for what is known of it.
     addition = CommitOperationAdd(path_in_repo=file.path, path_or_fileobj=b"")
     addition.path_or_fileobj = files.open(file)
@@ -80,7 +100,7 @@ def _addition(files: ModelFiles, file: ArtifactFile) -> CommitOperationAdd:
 def _deletions(there: dict[str, Any], files: ModelFiles) -> Iterator[CommitOperationDelete]:
     """Weights of another model, which a loader would take for ours; everything else stays."""
     for name in sorted(there.keys() - files.names):
-        if name.endswith(WEIGHTS):
+        if is_weights(name):
             yield CommitOperationDelete(path_in_repo=name)
 
 
@@ -111,12 +131,12 @@ def _outcome(error: Exception) -> Exception:
         # The reasons of this side, which come up through the library: a cancel, or a damaged file.
         if isinstance(cause, FusionError) or not isinstance(cause, OSError | ValueError | RuntimeError):
             return cause if isinstance(cause, Exception) else error
-    return Refused(f"the hub: {str(error)[:_MAX_SHOWN]}", code="destination_refused")
+    return Refused(f"the hub: {str(error)[:MAX_SAID]}", code="destination_refused")
 
 
 def _outcome_of_answer(error: HfHubHTTPError) -> Exception:
     status = error.response.status_code
-    message = (error.server_message or error.response.reason_phrase)[:_MAX_SHOWN]
+    message = (error.server_message or error.response.reason_phrase)[:MAX_SAID]
     if status in (409, 412):
         return Unreachable(f"somebody else committed meanwhile: {message}")
     if status == 404:
@@ -137,7 +157,10 @@ def _new_client() -> httpx2.Client:
     return client
 
 
-set_client_factory(_new_client)
-disable_progress_bars()
-# It warns of what the beginning of this module is about.
-set_verbosity(logging.ERROR)
+@functools.cache
+def _prepare_library() -> None:
+    """Its settings are those of a process: only one that publishes has them."""
+    set_client_factory(_new_client)
+    disable_progress_bars()
+    # It warns of what the beginning of this module is about.
+    set_verbosity(logging.ERROR)

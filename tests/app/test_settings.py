@@ -38,6 +38,24 @@ def test_a_relative_data_folder_is_resolved_once(monkeypatch: pytest.MonkeyPatch
     assert Settings(data_dir=Path("data")).data_dir == tmp_path / "data"
 
 
+def test_servers_for_models_are_whole_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSION_PUBLISH_ORIGINS", "HTTPS://MLflow.example.com:443/, http://10.0.0.7:9000")
+    monkeypatch.setenv("FUSION_PUBLISH_TARGETS", "s3,mlflow")
+
+    settings = Settings()
+
+    assert settings.publish_origins == ("https://mlflow.example.com", "http://10.0.0.7:9000")
+    assert [*settings.publish_targets] == ["s3", "mlflow"]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://mlflow.example.com/team-a", "https://a?b", "ftp://a", "https://u@a"]
+)
+def test_anything_wider_or_narrower_than_a_server_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="https://"):
+        Settings(publish_origins=(url,))
+
+
 def test_a_lease_must_outlive_a_lost_heartbeat() -> None:
     with pytest.raises(ValidationError, match="at least twice heartbeat_seconds"):
         Settings(lease_seconds=20, heartbeat_seconds=15)

@@ -1,6 +1,6 @@
-"""A server on this machine that answers everything with one status, and remembers what it was asked."""
+"""A server on this machine that answers everything alike, and remembers what it was asked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,13 +9,16 @@ from threading import Thread
 
 @dataclass(kw_only=True)
 class BluntServer:
-    """`asked`: the headers of every request."""
+    """`asked`: the headers of every request, `paths` what it was about. `choose`: another status and body for
+    some of them, by method and path."""
 
     status: int
     body: bytes = b""
+    choose: Callable[[str, str], tuple[int, bytes] | None] = lambda _method, _path: None
     content_type: str = "application/json"
     url: str = ""
     asked: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -28,12 +31,15 @@ def blunt_server(blunt: BluntServer) -> Iterator[BluntServer]:
         def _answer(self) -> None:
             blunt.asked.append({name.lower(): value for name, value in self.headers.items()})
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(blunt.status)
+            blunt.paths.append(f"{self.command} {self.path}")
+            status, body = blunt.choose(self.command, self.path) or (blunt.status, blunt.body)
+            self.send_response(status)
+            self.send_header("ETag", '"e"')
             self.send_header("Content-Type", blunt.content_type)
-            self.send_header("Content-Length", str(len(blunt.body)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(blunt.body)
+                self.wfile.write(body)
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer
 

@@ -45,6 +45,8 @@ def test_asked_again_before_it_is_finished_it_is_the_same(publishing: Publishing
         ({"target": "ftp"}, "/target", None),
         ({**HUB, "repo": "wise"}, "/repo", None),
         ({**HUB, "repo": "../../etc"}, "/repo", None),
+        ({**HUB, "repo": "org/a--b"}, "/repo", None),
+        ({**HUB, "repo": "org/wise.git"}, "/repo", None),
         ({**HUB, "branch": "-f"}, "/branch", None),
         ({**HUB, "colour": "red"}, "/colour", None),
         ({"target": "hf", "repo": "org/wise"}, "/secret", None),
@@ -74,6 +76,18 @@ def test_what_makes_no_sense_is_refused_with_the_field_at_fault(
     assert problem["pointer"] == pointer
     assert code is None or answer.json()["code"] == code
     assert publishing.client.get("/v1/publications").json()["data"] == []
+
+
+def test_a_lost_answer_is_asked_for_again(publishing: Publishing) -> None:
+    path = f"/v1/models/{publishing.model.model_id}/publish"
+    first, again = (
+        publishing.client.post(path, json=HUB, headers={"Idempotency-Key": "k"}) for _ in range(2)
+    )
+    publishing.client.post(f"/v1/publications/{first.json()['id']}/cancel")
+    after_its_end = publishing.client.post(path, json=HUB, headers={"Idempotency-Key": "k"})
+
+    assert again.json() == after_its_end.json() == first.json()
+    assert after_its_end.headers["Location"] == first.headers["Location"]
 
 
 def test_a_registered_checkpoint_has_nothing_to_publish(publishing: Publishing) -> None:

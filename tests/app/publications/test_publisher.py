@@ -1,6 +1,7 @@
 """Whoever sends can be stopped, overtaken and told of a cancel, and the end is told to who wants to know."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import select, update
 from app.db.base import db_time
 from app.db.models import Project, Publication, WebhookDelivery
 from app.db.session import read_only, transaction
+from app.publications import holding
 from app.publications import publisher as module
 from tests.app.publications.conftest import REPO, Publishing
 from tests.support.writable_hub import WritableHub
@@ -17,8 +19,8 @@ from tests.support.writable_hub import WritableHub
 
 @pytest.fixture(autouse=True)
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lease is renewed with every piece."""
-    monkeypatch.setattr(module, "_RENEW_SECONDS", 0.0)
+    """Whoever sends looks all the time whether it should."""
+    monkeypatch.setattr(holding, "_RENEW_SECONDS", 0.02)
 
 
 def once(act: Callable[[], object]) -> Callable[[], None]:
@@ -28,6 +30,8 @@ def once(act: Callable[[], object]) -> Callable[[], None]:
         with lock:
             if not done:
                 done.append(act())
+        # Until it is noticed.
+        time.sleep(0.1)
 
     return acting
 
@@ -109,8 +113,50 @@ def test_one_that_was_lost_is_begun_again_once_its_lease_has_ended(
 
     num_tried = publishing.keep_house()
 
+    done = publishing.show(publication_id)
     assert (too_early, num_tried) == (0, 1)
+    assert (done["status"], done["num_failures"]) == ("succeeded", 1)
+
+
+def test_one_that_nobody_comes_back_from_is_given_up(publishing: Publishing, hub: WritableHub) -> None:
+    """Its files may be what ends who sends them."""
+    publication_id = publishing.asked(**REPO)
+    running(publishing, status="running", attempt=7, num_failures=6, leased_until=db_time(-1))
+
+    publishing.keep_house(pauses=[0.0] * 7)
+
+    failed = publishing.show(publication_id)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "publication_gave_out")
+    assert hub.requests == []
+
+
+def test_a_place_that_thinks_for_longer_than_the_lease_keeps_it(
+    publishing: Publishing, hub: WritableHub
+) -> None:
+    publication_id = publishing.asked(**REPO)
+    tried_meanwhile: list[int] = []
+
+    def think() -> None:
+        time.sleep(1.0)
+        tried_meanwhile.append(publishing.keep_house())
+
+    hub.before_commit = think
+    publishing.publisher(lease_seconds=0.5).run_once()
+
+    assert tried_meanwhile == [0]
     assert publishing.show(publication_id)["status"] == "succeeded"
+
+
+def test_a_publisher_of_two_serves_those_for_whom_nothing_is_sent(
+    publishing: Publishing, hub: WritableHub
+) -> None:
+    ids = [publishing.asked(**REPO, branch=branch) for branch in ("under-way", "waits")]
+    with transaction(publishing.engine) as session:
+        values = {"status": "running", "leased_until": db_time(60)}
+        session.execute(update(Publication).where(Publication.id == ids[0]).values(**values))
+
+    assert publishing.publisher(only_idle_projects=True).run_once() == 0
+    assert publishing.publisher().run_once() == 1
 
 
 def test_two_at_once_send_each_but_once(publishing: Publishing, hub: WritableHub) -> None:

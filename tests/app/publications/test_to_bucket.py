@@ -73,6 +73,7 @@ def test_another_model_is_replaced_only_where_that_is_asked_for(
 ) -> None:
     publishing.publish(**folder)
     put(s3_server, bucket, "fused/wise/NOTES.md", b"of a person")
+    put(s3_server, bucket, "fused/wise/lora/model.safetensors", b"of a person, too")
     before = stored(s3_server, bucket)
     small = publishing.another_model("small", {"config.json": b"{}", "model.safetensors": b"weights"})
 
@@ -85,7 +86,8 @@ def test_another_model_is_replaced_only_where_that_is_asked_for(
     assert after_refusal == before
     assert done["status"] == "succeeded"
     there = {key.removeprefix("fused/wise/"): data for key, data in stored(s3_server, bucket).items()}
-    assert there.keys() == {"config.json", "model.safetensors", "manifest.json", "README.md", "NOTES.md"}
+    kept = {"README.md", "NOTES.md", "lora/model.safetensors"}
+    assert there.keys() == {"config.json", "model.safetensors", "manifest.json", *kept}
     assert there["model.safetensors"] == b"weights"
 
 
@@ -102,6 +104,26 @@ def test_a_folder_that_was_left_in_the_middle_is_finished(
     there = stored(s3_server, bucket)
     assert there["fused/wise/config.json"] == FILES["config.json"]
     assert "fused/wise/.publishing" not in there
+
+
+def test_a_folder_into_which_another_model_is_put_is_refused(
+    publishing: Publishing, s3_server: str, bucket: str, folder: dict[str, Any]
+) -> None:
+    put(s3_server, bucket, "fused/wise/.publishing", b"0" * 64)
+
+    refused = publishing.publish(**folder)
+    done = publishing.publish(**folder, overwrite=True)
+
+    assert (refused["status"], refused["error"]["code"]) == ("failed", "destination_taken")
+    assert done["status"] == "succeeded"
+
+
+def test_an_empty_folder_of_a_console_is_empty(
+    publishing: Publishing, s3_server: str, bucket: str, folder: dict[str, Any]
+) -> None:
+    put(s3_server, bucket, "fused/wise/", b"")
+
+    assert publishing.publish(**folder)["status"] == "succeeded"
 
 
 def test_damaged_bytes_leave_no_manifest(
@@ -151,6 +173,60 @@ class TestOfAServerThatRefuses:
             assert "x-amz-security-token" not in headers
         assert TOKEN not in str(failed) + str(blunt.asked)
 
+    def test_nothing_of_the_services_own_store_reaches_it(
+        self, publishing: Publishing, blunt: BluntServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every variable that the library reads and that is not about encryption."""
+        own = {
+            **s3_environment("http://127.0.0.1:1"),
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+            "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+            "AWS_DEFAULT_REGION": "of-the-service",
+            "AWS_SESSION_TOKEN": "of-the-service",
+            "AWS_SKIP_SIGNATURE": "true",
+            "AWS_UNSIGNED_PAYLOAD": "true",
+            "AWS_S3_EXPRESS": "true",
+            "AWS_REQUEST_PAYER": "true",
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+            "AWS_CONDITIONAL_PUT": "disabled",
+        }
+        for name, value in own.items():
+            monkeypatch.setenv(name, value)
+        blunt.status, blunt.body = 200, b""
+        blunt.choose = _empty_bucket
+
+        done = publishing.publish(**KEYS, url="s3://bucket/wise", endpoint=blunt.url)
+
+        # The server remembers nothing, so neither what marked the folder.
+        assert done["error"]["message"] == "somebody else has begun to write to the folder"
+        assert any(path.startswith("PUT /bucket/wise/config.json") for path in blunt.paths)
+        assert "of-the-service" not in str(blunt.asked)
+        for headers in blunt.asked:
+            assert "Credential=AKIAUSER/" in headers["authorization"]
+            assert headers["x-amz-content-sha256"] != "UNSIGNED-PAYLOAD"
+            assert "x-amz-request-payer" not in headers
+
+    @pytest.mark.parametrize("name", ["AWS_SERVER_SIDE_ENCRYPTION", "AWS_SSE_CUSTOMER_KEY_BASE64"])
+    def test_a_service_whose_key_would_be_shown_refuses(
+        self, publishing: Publishing, blunt: BluntServer, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv(name, "sse-c")
+
+        failed = publishing.publish(**KEYS, url="s3://bucket/wise", endpoint=blunt.url)
+
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "destination_not_allowed")
+        assert name in failed["error"]["message"]
+        assert blunt.asked == []
+
+    def test_another_region_is_named(self, publishing: Publishing, blunt: BluntServer) -> None:
+        blunt.status, blunt.body = 301, b""
+
+        failed = publishing.publish(**KEYS, url="s3://bucket/wise", endpoint=blunt.url)
+
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "destination_refused")
+        assert "another region" in failed["error"]["message"]
+        assert "Debug" not in failed["error"]["message"]
+
     def test_one_in_trouble_is_asked_again_later(self, publishing: Publishing, blunt: BluntServer) -> None:
         blunt.status = 503
 
@@ -158,3 +234,15 @@ class TestOfAServerThatRefuses:
 
         assert (waiting["status"], waiting["num_failures"]) == ("queued", 1)
         assert waiting["error"]["code"] == "destination_unreachable"
+
+
+def _empty_bucket(method: str, path: str) -> tuple[int, bytes] | None:
+    """What a server tells of a bucket with nothing in it."""
+    if "list-type=2" in path:
+        return 200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    if method == "POST":
+        begun, ended = b"<UploadId>u</UploadId>", b"<Location>l</Location><Key>k</Key><ETag>e</ETag>"
+        if "uploads" in path:
+            return 200, b"<InitiateMultipartUploadResult>" + begun + b"</InitiateMultipartUploadResult>"
+        return 200, b"<CompleteMultipartUploadResult>" + ended + b"</CompleteMultipartUploadResult>"
+    return (404, b"") if method in ("HEAD", "GET") else None

@@ -16,7 +16,7 @@ def without_manifest(files: dict[str, bytes]) -> dict[str, bytes]:
     return {path: data for path, data in files.items() if path != "manifest.json"}
 
 
-@pytest.mark.parametrize("part_bytes", [None, 100_000])
+@pytest.mark.parametrize("part_bytes", [None, 1_000_000])
 def test_a_model_is_one_commit_of_a_new_private_repository(
     publishing: Publishing, hub: WritableHub, part_bytes: int | None
 ) -> None:
@@ -50,6 +50,7 @@ def test_another_model_takes_the_place_of_the_first_and_leaves_no_weights_of_it(
 ) -> None:
     publishing.publish(**REPO)
     hub.repos["org/wise"].head("main")["NOTES.md"] = b"of a person"
+    hub.repos["org/wise"].head("main")["lora/adapter_model.safetensors"] = b"of a person, too"
     smaller = {"config.json": b"{}", "model.safetensors": b"weights"}
 
     done = publishing.publish(publishing.another_model("small", smaller).model_id, **REPO)
@@ -59,6 +60,7 @@ def test_another_model_takes_the_place_of_the_first_and_leaves_no_weights_of_it(
         **smaller,
         "README.md": FILES["README.md"],
         "NOTES.md": b"of a person",
+        "lora/adapter_model.safetensors": b"of a person, too",
     }
     assert len(hub.repos["org/wise"].branches["main"]) == 3
 
@@ -70,6 +72,17 @@ def test_a_branch_is_made_where_it_is_missing(publishing: Publishing, hub: Writa
     assert without_manifest(committed(hub, "step-800")) == FILES
     assert committed(hub) == {}
     assert not hub.repos["org/wise"].private
+
+
+def test_a_repository_that_leaves_files_out_is_refused(publishing: Publishing, hub: WritableHub) -> None:
+    hub.repos["org/wise"] = Repo(private=True)
+    hub.repos["org/wise"].head("main")[".gitignore"] = b"*.safetensors"
+
+    failed = publishing.publish(**REPO)
+
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "destination_refused")
+    assert ".gitignore" in failed["error"]["message"]
+    assert committed(hub) == {}
 
 
 def test_a_token_that_the_hub_does_not_let_in_ends_the_publication(
@@ -149,10 +162,18 @@ def test_a_repository_that_is_there_may_not_be_ones_own_to_make(
     assert not hub.repos["org/wise"].private
 
 
-def test_damaged_bytes_are_not_published(publishing: Publishing, hub: WritableHub) -> None:
-    publishing.damage(FILES["model-00002-of-00002.safetensors"])
+@pytest.mark.parametrize("part_bytes", [None, 1_000_000])
+@pytest.mark.parametrize(
+    "path", ["config.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+)
+def test_damaged_bytes_are_not_published(
+    publishing: Publishing, hub: WritableHub, path: str, part_bytes: int | None
+) -> None:
+    hub.part_bytes = part_bytes
+    publishing.damage(FILES[path])
 
     failed = publishing.publish(**REPO)
 
-    assert failed["status"] == "failed"
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "model_damaged")
+    assert path in failed["error"]["message"]
     assert committed(hub) == {}
