@@ -127,10 +127,11 @@ class Publisher:
             told = _told(refusal.code, refusal.message, hidden)
             in_transaction(self._engine, _fail, publication, told, num_failures=publication.num_failures)
             log.warning("publication_failed", publication_id=publication.id, **told)
-        except (Unreachable, InfrastructureError) as trouble:
-            asked = trouble.asked_seconds if isinstance(trouble, Unreachable) else None
+        except Unreachable as trouble:
             told = _told("destination_unreachable", trouble.message, hidden)
-            self._put_back(publication, told, asked_seconds=asked)
+            self._put_back(publication, told, asked_seconds=trouble.asked_seconds)
+        except InfrastructureError as trouble:
+            self._put_back(publication, _told(trouble.code, trouble.message, hidden))
         except (Interrupted, Lost, DBAPIError):
             raise
         except Exception:
