@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     """Folder of the database, the stored files and the secrets of an embedded service."""
     database_url: str = ""
     """`postgresql+psycopg://...`, or `sqlite:///...`; a SQLite file in `data_dir` when not given."""
+    worker_role: str | None = None
+    """Role of PostgreSQL as which workers connect: it gets what a step needs and nothing else, whenever the
+    tables are brought up to date. Set where that is done."""
     broker_url: str | None = None
     """Redis that rings the workers' doorbell. Without it the workers poll, and nothing else changes."""
     storage_url: str = ""

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.row_security import build_wall
 from app.db.session import create_engine, schema_transaction
+from app.db.worker_role import grant_worker
 from app.settings import load_settings
 from fusion.errors import FusionError, InfrastructureError, UserError
 
@@ -29,21 +30,25 @@ _GAVE_WAY: Final = ("40P01", "55P03")
 """PostgreSQL's codes of a deadlock and of a lock that was not had in time."""
 
 
-def upgrade(url: str, *, revision: str = "head") -> None:
+def upgrade(url: str, *, revision: str = "head", worker_role: str | None = None) -> None:
     """Bring a database up to `revision`. Safe when several processes start at once; a no-op when current.
+
+    Args:
+        worker_role: gets what workers need of the database (`app.db.worker_role`).
 
     Raises:
         InfrastructureError: the database does not answer.
+        UserError: there is no such role.
     """
     engine = create_engine(url)
     try:
         require_answer(engine)
-        upgrade_engine(engine, revision=revision)
+        upgrade_engine(engine, revision=revision, worker_role=worker_role)
     finally:
         engine.dispose()
 
 
-def upgrade_engine(engine: Engine, *, revision: str = "head") -> None:
+def upgrade_engine(engine: Engine, *, revision: str = "head", worker_role: str | None = None) -> None:
     """`upgrade` for an engine that exists. The service may go on meanwhile.
 
     All migrations are one transaction. On PostgreSQL it needs tables that others write to, in an order that
@@ -51,7 +56,7 @@ def upgrade_engine(engine: Engine, *, revision: str = "head") -> None:
     """
     for last in (number == _TRIES - 1 for number in range(_TRIES)):
         try:
-            _upgrade_once(engine, revision)
+            _upgrade_once(engine, revision, worker_role=worker_role)
         except OperationalError as error:
             if last or getattr(error.orig, "sqlstate", None) not in _GAVE_WAY:
                 raise
@@ -60,7 +65,7 @@ def upgrade_engine(engine: Engine, *, revision: str = "head") -> None:
             return
 
 
-def _upgrade_once(engine: Engine, revision: str) -> None:
+def _upgrade_once(engine: Engine, revision: str, *, worker_role: str | None) -> None:
     with schema_transaction(engine) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRESQL_LOCK})
@@ -70,6 +75,8 @@ def _upgrade_once(engine: Engine, revision: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         build_wall(connection)
+        if worker_role is not None and connection.dialect.name == "postgresql":
+            grant_worker(connection, worker_role)
 
 
 def downgrade_engine(engine: Engine, *, revision: str) -> None:
@@ -124,7 +131,7 @@ def main() -> int:
         url = make_url(settings.database_url)
         if url.get_backend_name() == "sqlite" and Path(url.database or "").parent == settings.data_dir:
             settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        upgrade(settings.database_url)
+        upgrade(settings.database_url, worker_role=settings.worker_role)
     except FusionError as error:
         sys.stderr.write(f"error: {error.code}: {error.message} (hint: {error.hint})\n")
         return 2 if isinstance(error, UserError) else 1

@@ -1,8 +1,10 @@
--- The role of the service and its database. The role owns the tables and is no superuser, so that row-level
--- security holds it, too (docs/access.md). The image of PostgreSQL runs this as its superuser when the volume is
+-- The roles of the service and its database. `fusion` owns the tables and is no superuser, so that row-level
+-- security holds it, too (docs/access.md); `fusion_worker` gets what workers need when the tables are made. The image of PostgreSQL runs this as its superuser when the volume is
 -- new. Run again it changes nothing; docs/operations.md says how an installation from before it is taken along.
 \set ON_ERROR_STOP on
 \getenv password POSTGRES_PASSWORD
+\set worker_password :password
+\getenv worker_password WORKER_POSTGRES_PASSWORD
 
 -- Before, the superuser had this name. Nothing connects as it any more.
 SELECT 'ALTER ROLE fusion RENAME TO fusion_superuser'
@@ -13,6 +15,11 @@ SELECT 'ALTER ROLE fusion_superuser NOLOGIN'
 SELECT 'CREATE ROLE fusion'
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fusion') \gexec
 ALTER ROLE fusion LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION PASSWORD :'password';
+
+SELECT 'CREATE ROLE fusion_worker'
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'fusion_worker') \gexec
+ALTER ROLE fusion_worker LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION
+    PASSWORD :'worker_password';
 
 SELECT 'CREATE DATABASE fusion OWNER fusion'
     WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'fusion') \gexec

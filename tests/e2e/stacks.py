@@ -15,11 +15,12 @@ import psutil
 from app.client import FusionClient
 from app.settings import Settings
 from tests.support.prepared_service import answers, prepare_service
-from tests.support.services import free_port
+from tests.support.services import as_role, free_port, make_role
 
 START_SECONDS = 60.0
 STOP_SECONDS = 40.0
 NUM_CELERY_WORKERS = 2
+WORKER_ROLE = "fusion_worker"
 # A test must not wait a minute to see a worker missed; still, a worker on a busy machine keeps its lease.
 QUICK = {
     "FUSION_LEASE_SECONDS": "8",
@@ -71,7 +72,7 @@ def embedded_stack(folder: Path, *, allowed_root: Path) -> Iterator[Stack]:
 def production_stack(
     folder: Path, *, allowed_root: Path, database_url: str, broker_url: str
 ) -> Iterator[Stack]:
-    """One uvicorn process and two Celery workers."""
+    """One uvicorn process and two Celery workers, which have a role of their own in the database."""
     environment = {
         **QUICK,
         "FUSION_DATA_DIR": str(folder / "data"),
@@ -79,8 +80,16 @@ def production_stack(
         "FUSION_BROKER_URL": broker_url,
         "FUSION_ALLOWED_ROOTS": str(allowed_root),
     }
-    engine, key = prepare_service(Settings(data_dir=folder / "data", database_url=database_url))
+    make_role(database_url, WORKER_ROLE)
+    engine, key = prepare_service(
+        Settings(data_dir=folder / "data", database_url=database_url, worker_role=WORKER_ROLE)
+    )
     engine.dispose()
+    of_worker = {
+        **environment,
+        "FUSION_DATABASE_URL": as_role(database_url, WORKER_ROLE),
+        "FUSION_HOUSEKEEPING": "false",
+    }
     port = free_port()
     uvicorn = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--port", str(port)]
     celery = [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker", "-Q", "cpu,gpu"]
@@ -91,7 +100,7 @@ def production_stack(
                 _process(
                     [*celery, "-n", f"w{index}@%h"],
                     folder / f"worker{index}.log",
-                    environment=environment,
+                    environment=of_worker,
                     may_die=True,
                 )
             )

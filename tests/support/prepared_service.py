@@ -18,7 +18,7 @@ from app.settings import Settings
 def prepare_service(settings: Settings) -> tuple[Engine, str]:
     """Tables and an admin key; an engine on the database, and the key."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    upgrade(settings.database_url)
+    upgrade(settings.database_url, worker_role=settings.worker_role)
     engine = create_engine(settings.database_url)
     pepper = load_pepper(settings.key_pepper_file)
     return engine, ensure_admin_key(engine, path=settings.data_dir / "admin.key", pepper=pepper)

@@ -91,6 +91,17 @@ def drop_database(server_url: str, database_url: str) -> None:
     _execute(server_url, "DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
 
+def make_role(database_url: str, role: str) -> None:
+    """A role that may log in and nothing more, unless the server has it."""
+    with suppress(psycopg.errors.DuplicateObject):
+        _execute(database_url, "CREATE ROLE {} LOGIN", role)
+
+
+def as_role(database_url: str, role: str) -> str:
+    """The same database for another role; the tests' servers ask for no password."""
+    return make_url(database_url).set(username=role, password=None).render_as_string(hide_password=False)
+
+
 @contextmanager
 def out_of_reach(server_url: str, database_url: str) -> Iterator[None]:
     """Break all connections of a database and let nobody in while the block runs."""

@@ -35,14 +35,18 @@ def test_a_new_volume_gets_a_role_that_the_wall_holds(server: str, tmp_path: Pat
     run_script(server)
     run_script(server)
     engine = service_engine(server)
-    migrate.upgrade_engine(engine)
+    migrate.upgrade_engine(engine, worker_role="fusion_worker")
 
     projects = two_projects_with_a_job(engine)
 
     assert_wall_holds(engine, projects, tmp_path)
     engine.dispose()
     # (superuser, may bypass the wall, has a password)
-    assert roles_of(server) == {"fusion": (False, False, True), "postgres": (True, True, False)}
+    assert roles_of(server) == {
+        "fusion": (False, False, True),
+        "fusion_worker": (False, False, True),
+        "postgres": (True, True, False),
+    }
 
 
 @pytest.mark.parametrize("server", ["fusion"], indirect=True)
@@ -68,6 +72,7 @@ def test_a_volume_from_before_is_taken_along(server: str, tmp_path: Path) -> Non
     assert roles_of(server_of_postgres) == {
         "fusion": (False, False, True),
         "fusion_superuser": (True, True, False),
+        "fusion_worker": (False, False, True),
         "postgres": (True, False, False),
     }
 
@@ -98,7 +103,7 @@ def roles_of(server: str) -> dict[str, tuple[bool, bool, bool]]:
     engine = create_engine(server)
     query = "SELECT rolname, rolsuper, rolbypassrls, rolpassword IS NOT NULL FROM pg_authid WHERE oid = 10"
     with engine.connect() as connection:
-        rows = connection.execute(text(f"{query} OR rolname IN ('fusion', 'postgres')")).all()
+        rows = connection.execute(text(f"{query} OR rolname IN ('fusion', 'fusion_worker', 'postgres')")).all()
     engine.dispose()
     return {name: tuple(rest) for name, *rest in rows}
 
