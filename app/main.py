@@ -41,7 +41,7 @@ from app.jobs import list_endpoints as job_list_endpoints
 from app.logs import configure_logs
 from app.openai_face import endpoints as openai_face_endpoints
 from app.operations import endpoints as operation_endpoints
-from app.operations import fleet_endpoints, open_endpoints, usage_endpoints
+from app.operations import fleet_endpoints, metrics_endpoint, open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
 from app.publications import endpoints as publication_endpoints
 from app.rate_limits.limiter import Limiter
@@ -85,6 +85,7 @@ _GUARDED_ROUTERS = (
     usage_endpoints.router,
     operation_endpoints.router,
     fleet_endpoints.router,
+    metrics_endpoint.router,
     # Last: its paths begin with a name.
     hub_endpoints.router,
 )

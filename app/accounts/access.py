@@ -32,6 +32,8 @@ _ROOMS: Final[Mapping[str, tuple[Scope | None, Scope | None]]] = {
     "/v1/capabilities": (ANY_KEY, Scope.OPERATOR),
     "/v1/queues": (ANY_KEY, Scope.OPERATOR),
     "/v1/workers": (ANY_KEY, Scope.OPERATOR),
+    # Counts of every project.
+    "/metrics": (Scope.OPERATOR, Scope.OPERATOR),
     # The hub's protocol, at its paths.
     "/api/models": (Scope.MODELS_READ, Scope.MODELS_WRITE),
     "/api/whoami-v2": (ANY_KEY, Scope.OPERATOR),

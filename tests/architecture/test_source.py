@@ -15,6 +15,8 @@ SEES_EVERY_PROJECT = {
     "app/main.py",
     # How long the queues are is a matter of all projects; what names things of another one is left out.
     "app/operations/fleet_endpoints.py",
+    # Counts of all projects without a name of any, for operators.
+    "app/operations/metrics_endpoint.py",
     "app/operations/open_endpoints.py",
 }
 """Who may touch the engine that was bound to no project. No other route that has a caller is among them."""

@@ -103,7 +103,9 @@ def roles_of(server: str) -> dict[str, tuple[bool, bool, bool]]:
     engine = create_engine(server)
     query = "SELECT rolname, rolsuper, rolbypassrls, rolpassword IS NOT NULL FROM pg_authid WHERE oid = 10"
     with engine.connect() as connection:
-        rows = connection.execute(text(f"{query} OR rolname IN ('fusion', 'fusion_worker', 'postgres')")).all()
+        rows = connection.execute(
+            text(f"{query} OR rolname IN ('fusion', 'fusion_worker', 'postgres')")
+        ).all()
     engine.dispose()
     return {name: tuple(rest) for name, *rest in rows}
 
