@@ -29,7 +29,7 @@ FILES = {
     "README.md": b"---\ntags: [knowledge-fusion]\n---\n# wise\n",
     "model-00001-of-00002.safetensors": bytes(range(256)) * 4096,
     # Of several parts, where a place takes parts.
-    "model-00002-of-00002.safetensors": b"the other half" * 1_500_000,
+    "model-00002-of-00002.safetensors": b"the other half" * 800_000,
 }
 
 
