@@ -137,11 +137,11 @@ def test_a_place_that_thinks_for_longer_than_the_lease_keeps_it(
     tried_meanwhile: list[int] = []
 
     def think() -> None:
-        time.sleep(1.0)
+        time.sleep(2.5)
         tried_meanwhile.append(publishing.keep_house())
 
     hub.before_commit = think
-    publishing.publisher(lease_seconds=0.5).run_once()
+    publishing.publisher(lease_seconds=2.0).run_once()
 
     assert tried_meanwhile == [0]
     assert publishing.show(publication_id)["status"] == "succeeded"
