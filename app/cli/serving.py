@@ -43,7 +43,7 @@ def run_service(settings: Settings, *, with_worker: bool, announce: Announce) ->
 
 
 def _run(settings: Settings, *, with_worker: bool, announce: Announce) -> None:
-    upgrade(settings.database_url)
+    upgrade(settings.database_url, worker_role=settings.worker_role)
     app = create_app(settings)
     key_file = settings.data_dir / ADMIN_KEY_FILE
     ensure_admin_key(app.state.engine, path=key_file, pepper=app.state.key_pepper)

@@ -30,7 +30,7 @@ from app.db.models import (
 )
 from app.jobs.lifecycle import AttemptOutcome, JobStatus
 from app.operations.fleet import Queue, list_queues
-from app.publications.repository import PublicationStatus
+from app.publications.repository import UNFINISHED
 from app.webhooks.types import DeliveryStatus
 
 
@@ -99,7 +99,6 @@ def _work(session: Session, live: Sequence[Worker]) -> Iterator[Metric]:
 
 def _rest(session: Session) -> Iterator[Metric]:
     due = (WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.due_at <= db_time())
-    unfinished = (PublicationStatus.QUEUED, PublicationStatus.RUNNING)
     waiting = {
         "ring": _num(session, OutboxMessage.id),
         "webhook": _num(session, WebhookDelivery.id, *due),
@@ -108,7 +107,7 @@ def _rest(session: Session) -> Iterator[Metric]:
             Promotion.checkpoint_id,
             Promotion.status.in_((PromotionStatus.QUEUED, PromotionStatus.RUNNING)),
         ),
-        "publication": _num(session, Publication.id, Publication.status.in_(unfinished)),
+        "publication": _num(session, Publication.id, Publication.status.in_(UNFINISHED)),
     }
     yield _gauge("fusion_housekeeping", "What waits for whoever keeps house.", "kind", waiting)
     sums = {

@@ -1,6 +1,6 @@
 """Sends the models whose publication waits, wherever somebody keeps house.
 
-Whoever sends holds the publication by a lease (`app.publications.holding`), and the number of the attempt is
+Whoever sends holds the publication by a lease (`app.publications.lease`), and the number of the attempt is
 its fence: after a crash another one begins again, and finds at the place what is there already. A place that
 cannot be reached is tried again with growing pauses, and so is what nobody came back from.
 """
@@ -32,17 +32,17 @@ from app.publications.destinations import (
     Outlets,
     read_destination,
 )
-from app.publications.holding import LEASE_SECONDS, Holding, Interrupted, Lost, move
+from app.publications.lease import LEASE_SECONDS, Interrupted, Lease, Lost, move
 from app.publications.model_files import ModelFiles
 from app.publications.outcomes import Place, Refused, Unreachable
 from app.publications.repository import PublicationStatus
 from app.publications.to_bucket import send_to_bucket
 from app.publications.to_hub import send_to_hub
 from app.publications.to_mlflow import send_to_mlflow
+from app.retries import next_try_in
 from app.sealing import Seals
 from app.secrets.service import find_secret, open_secret
 from app.storage.store import ObjectDamaged, ObjectMissing, ObjectStore
-from app.webhooks.schedule import next_try_in
 from fusion.errors import InfrastructureError
 from fusion.failpoints import failpoint
 
@@ -177,10 +177,10 @@ class Publisher:
             stored = artifact_repository.files_of(session, publication.artifact_id)
         if artifact is None:
             raise Refused(f"the files of {publication.model_id} were removed", code="model_not_found")
-        with Holding(
+        with Lease(
             self._engine, publication, lease_seconds=self._lease_seconds, stopping=self._stopping
-        ) as holding:
-            files = ModelFiles(self._store, stored, on_read=holding.note)
+        ) as lease:
+            files = ModelFiles(self._store, stored, on_read=lease.note)
             try:
                 return self._send_files(publication, destination, files, artifact, secret=secret)
             except (ObjectMissing, ObjectDamaged) as error:

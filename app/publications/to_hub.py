@@ -32,7 +32,7 @@ from app.publications.outcomes import (
     causes_of,
     outcome_of_status,
 )
-from app.webhooks.schedule import asked_seconds
+from app.retries import asked_seconds
 from fusion.errors import FusionError
 
 _DEFAULT_BRANCH: Final = "main"

@@ -1,7 +1,7 @@
 """Sends a model to an MLflow server, over its REST interface: a run with the files, and a version of a model.
 
 Not with MLflow's own client: that takes its credentials from the environment of the process, wants the files
-on a disk, and is thirty packages. Needs a server that takes artifacts itself (`--serve-artifacts`, the
+on a disk, and brings many packages. Needs a server that takes artifacts itself (`--serve-artifacts`, the
 default since 2.0).
 """
 
@@ -18,7 +18,7 @@ import httpx2
 from app.publications.destinations import MlflowDestination
 from app.publications.model_files import ModelFiles
 from app.publications.outcomes import MAX_SAID, Place, Refused, Unreachable, outcome_of_status
-from app.webhooks.schedule import asked_seconds
+from app.retries import asked_seconds
 
 _ARTIFACTS: Final = "/api/2.0/mlflow-artifacts/artifacts"
 _FOLDER: Final = "model"

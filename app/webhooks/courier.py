@@ -16,11 +16,12 @@ from sqlalchemy.exc import DBAPIError
 from app.db.base import unix_seconds
 from app.db.session import in_transaction, read_only
 from app.logs import get_logger
+from app.retries import asked_seconds
 from app.sealing import Seals, load_seals
 from app.settings import Settings
 from app.webhooks.deliveries import LEASE_SECONDS, Claimed, Try, claim, record, something_is_due
 from app.webhooks.reach import Reach, UrlRefused, read_url
-from app.webhooks.schedule import RETRY_SECONDS, asked_seconds
+from app.webhooks.schedule import RETRY_SECONDS
 from app.webhooks.service import place_of_secret
 from app.webhooks.signing import signed_headers
 from app.webhooks.wire import Reply, Undelivered, Wire

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session, aliased
 
 from app.db.base import db_time
 from app.db.models import WebhookDelivery, WebhookEndpoint
+from app.retries import next_try_in
 from app.webhooks.announcing import announce
 from app.webhooks.holding import hold_deliveries
-from app.webhooks.schedule import DISABLED_AFTER_SECONDS, RETRY_SECONDS, next_try_in
+from app.webhooks.schedule import DISABLED_AFTER_SECONDS, RETRY_SECONDS
 from app.webhooks.types import DeliveryStatus, DisabledReason, WebhookType
 
 LEASE_SECONDS: Final = 60.0

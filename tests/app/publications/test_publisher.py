@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from app.db.base import db_time
 from app.db.models import Project, Publication, WebhookDelivery
 from app.db.session import read_only, transaction
-from app.publications import holding
+from app.publications import lease
 from app.publications import publisher as module
 from tests.app.publications.conftest import REPO, Publishing
 from tests.support.writable_hub import WritableHub
@@ -20,7 +20,7 @@ from tests.support.writable_hub import WritableHub
 @pytest.fixture(autouse=True)
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends looks all the time whether it should."""
-    monkeypatch.setattr(holding, "_RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.02)
 
 
 def once(act: Callable[[], object]) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""Holding a publication while its model is sent: the lease, the fence, and whether to go on."""
+"""The lease of a publication while its model is sent: its renewal, the fence, and whether to go on."""
 
 import threading
 import time
@@ -31,8 +31,8 @@ class Lost(Exception):
     """Somebody else has the publication by now, or it was cancelled."""
 
 
-class Holding:
-    """Renews the lease in a thread of its own, for a place may think for minutes while nothing is read."""
+class Lease:
+    """Renewed by a thread of its own, for a place may think for minutes while nothing is read."""
 
     def __init__(
         self, engine: Engine, publication: Publication, *, lease_seconds: float, stopping: threading.Event

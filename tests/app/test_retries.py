@@ -1,28 +1,29 @@
-"""When a delivery is tried again."""
+"""When something is tried again, by the schedule of webhooks."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from app.webhooks.schedule import JITTER, MAX_WAIT_SECONDS, RETRY_SECONDS, asked_seconds, next_try_in
+from app.retries import JITTER, MAX_WAIT_SECONDS, asked_seconds, next_try_in
+from app.webhooks.schedule import RETRY_SECONDS
 
 NOW = datetime(2026, 11, 29, 12, 0, 0, tzinfo=UTC)
 
 
 def test_pauses_grow_with_jitter_and_end() -> None:
     for num_tries, planned in enumerate(RETRY_SECONDS[1:], start=1):
-        pauses = {next_try_in(num_tries, asked_seconds=None) for _ in range(50)}
+        pauses = {next_try_in(num_tries, asked_seconds=None, pauses=RETRY_SECONDS) for _ in range(50)}
 
         assert len(pauses) > 1
         assert all(abs((pause or 0) - planned) <= JITTER * planned for pause in pauses)
-    assert next_try_in(len(RETRY_SECONDS), asked_seconds=None) is None
+    assert next_try_in(len(RETRY_SECONDS), asked_seconds=None, pauses=RETRY_SECONDS) is None
 
 
 def test_a_receiver_lengthens_a_pause_within_reason() -> None:
-    assert next_try_in(1, asked_seconds=60.0) == 60.0
-    assert (next_try_in(3, asked_seconds=60.0) or 0) > 1000
-    assert next_try_in(1, asked_seconds=1e9) == MAX_WAIT_SECONDS
-    assert next_try_in(len(RETRY_SECONDS), asked_seconds=60.0) is None
+    assert next_try_in(1, asked_seconds=60.0, pauses=RETRY_SECONDS) == 60.0
+    assert (next_try_in(3, asked_seconds=60.0, pauses=RETRY_SECONDS) or 0) > 1000
+    assert next_try_in(1, asked_seconds=1e9, pauses=RETRY_SECONDS) == MAX_WAIT_SECONDS
+    assert next_try_in(len(RETRY_SECONDS), asked_seconds=60.0, pauses=RETRY_SECONDS) is None
 
 
 @pytest.mark.parametrize(
