@@ -69,7 +69,9 @@ class CeleryWorker:
         assert self._worker is not None
         while not self._worker.drain.is_set():
             try:
-                self.look()
+                num_steps = self.look()
+                if num_steps:
+                    log.info("found_without_doorbell", num_steps=num_steps)
             except DBAPIError as error:
                 log.warning("database_unreachable", error=str(error))
             except Exception:
