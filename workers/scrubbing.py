@@ -2,22 +2,26 @@
 request that failed. It happens where the worker reads, so nothing in the stage's process goes around it."""
 
 import re
-from collections.abc import Iterable
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 SCRUBBED: Final = b"[secret]"
 _MAX_HELD_BYTES: Final = 1 << 16
 """Of a word without an end; no secret is as long."""
+_MIN_ENCODED_BYTES: Final = 12
+"""Of what base64 makes of a secret: less than that might be part of any word."""
 _LAST_WORD: Final = re.compile(rb"[^ \t\r\n]*\Z")
 
 
 class Scrubber:
     """Replaces every occurrence of some secrets: plain ASCII without spaces, which JSON, headers and logs
-    show as it is."""
+    show as it is, or as a part of what HTTP's basic authentication encodes."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets for form in _forms(secret.encode())}
         # The longest first: one may begin like another.
-        self._secrets = sorted({secret.encode() for secret in secrets}, key=len, reverse=True)
+        self._secrets = sorted(forms, key=len, reverse=True)
 
     @property
     def longest(self) -> int:
@@ -27,6 +31,19 @@ class Scrubber:
         for secret in self._secrets:
             data = data.replace(secret, SCRUBBED)
         return data
+
+
+def _forms(secret: bytes) -> Iterator[bytes]:
+    """The secret, and what base64 makes of it wherever it stands in a text: three bytes become four letters,
+    so that there are three ways, less the letters at either end that it shares with its neighbours."""
+    yield secret
+    for num_before in range(3):
+        num_shared_letters = (0, 2, 3)[num_before]
+        num_whole_letters = (num_before + len(secret)) * 8 // 6
+        encoded = b64encode(bytes(num_before) + secret)[num_shared_letters:num_whole_letters]
+        if len(encoded) >= _MIN_ENCODED_BYTES:
+            yield encoded
+            yield encoded.replace(b"+", b"-").replace(b"/", b"_")
 
 
 class StreamScrubber:

@@ -1,5 +1,8 @@
 """Secrets are taken out of bytes, however these are cut into pieces."""
 
+import base64
+from collections.abc import Callable
+
 import pytest
 
 from workers.scrubbing import Scrubber, StreamScrubber
@@ -35,3 +38,27 @@ def test_words_without_an_end_are_not_held_back_for_ever() -> None:
 
 def test_where_nothing_is_secret_nothing_is_held_back() -> None:
     assert StreamScrubber(Scrubber([])).feed(b"no end") == b"no end"
+
+
+@pytest.mark.parametrize("user", ["", "a", "me", "you", "user:name"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_what_basic_authentication_makes_of_a_secret_goes_too(
+    user: str, encode: Callable[[bytes], bytes]
+) -> None:
+    token = "hf_" + "aZ9>?~" * 6
+    encoded = encode(f"{user}:{token}@".encode())
+
+    printed = b"Authorization: Basic " + encoded
+    scrubbed = Scrubber([token]).scrub(printed)
+
+    before, after = scrubbed.removeprefix(b"Authorization: Basic ").split(b"[secret]")
+    num_known = len(before) * 6 // 8
+    assert encoded.startswith(before)
+    assert num_known <= len(user) + 1
+    assert len(after) <= 4
+
+
+def test_half_a_secret_is_none() -> None:
+    encoded = base64.b64encode(b"me:hf_abc")
+
+    assert Scrubber(["hf_abcdefghijkl"]).scrub(encoded) == encoded
