@@ -1,5 +1,6 @@
 """Which problem each error of a request is answered with."""
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ from fusion.plain_data import json_pointer
 _STATEMENT_ENDED = "57014"
 _ENDED_IDLE = "25P03"
 """PostgreSQL's codes for what took longer than it may."""
+
+_INTERRUPTED = sqlite3.SQLITE_INTERRUPT
+"""SQLite's, for the same."""
 
 _CLASS_OF_STATUS = {error.status: error for error in API_ERRORS}
 
@@ -98,11 +102,11 @@ def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DBAPIError)
-    state = getattr(error.orig, "sqlstate", None)
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorcode", None)
     if isinstance(error, DatabaseInternalError) and state != _ENDED_IDLE:
         raise error
     log.error("database_unreachable", error=str(error))
-    if state in (_STATEMENT_ENDED, _ENDED_IDLE):
+    if state in (_STATEMENT_ENDED, _ENDED_IDLE, _INTERRUPTED):
         slow = "the database took too long for this request, which was ended"
         return _answer(request, Unavailable(slow, code="database_too_slow"))
     outage = Unavailable("the database does not answer; try again", code="database_unavailable")

@@ -23,8 +23,8 @@ from app.audit import endpoints as audit_endpoints
 from app.audit.middleware import AuditMiddleware
 from app.catalog import file_endpoints, model_endpoints, upload_endpoints
 from app.checkpoints import endpoints as checkpoint_endpoints
-from app.db.row_security import with_time_limits
 from app.db.session import create_engine
+from app.db.time_limits import TimeLimits, with_time_limits
 from app.error_handlers import install_error_handlers
 from app.errors import InternalServerError, TooManyRequests, Unavailable, problem_responses
 from app.following import curve_endpoints, event_endpoints, log_endpoints, stream_endpoints
@@ -116,8 +116,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.engine = with_time_limits(
         create_engine(settings.database_url),
-        statement_seconds=settings.statement_seconds,
-        idle_seconds=settings.idle_transaction_seconds,
+        TimeLimits(
+            statement_seconds=settings.statement_seconds, idle_seconds=settings.idle_transaction_seconds
+        ),
     )
     app.state.feed = Feed(
         app.state.engine,

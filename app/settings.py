@@ -83,7 +83,8 @@ class Settings(BaseSettings):
     """How long an unfinished upload in parts waits for its next part."""
 
     statement_seconds: Annotated[float, Field(gt=0)] = 30
-    """PostgreSQL ends a statement of a request that takes longer, waiting for a lock included (503)."""
+    """The database ends a statement of a request that takes longer, on PostgreSQL waiting for a lock included
+    (503)."""
     idle_transaction_seconds: Annotated[float, Field(gt=0)] = 300
     """PostgreSQL ends a transaction of a request in which nothing was asked for so long."""
 

@@ -8,12 +8,12 @@ with BYPASSRLS are not held (`fusion doctor` says so); owners of the tables are,
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db.tenancy import project_of
+from app.db.time_limits import time_limits_of
 
-_LIMITS_OPTION: Final = "fusion_time_limits"
 _POLICY: Final = "fusion_project"
 # In a subquery they are read once, and not for every row.
 _SEEN: Final = (
@@ -36,21 +36,20 @@ _WITH_LIMITS: Final = text(
 )
 
 
-def with_time_limits(engine: Engine, *, statement_seconds: float, idle_seconds: float) -> Engine:
-    """The same database, whose PostgreSQL ends statements and idle transactions that take longer."""
-    limits = {"statement": f"{statement_seconds * 1000:.0f}", "idle": f"{idle_seconds * 1000:.0f}"}
-    return engine.execution_options(**{_LIMITS_OPTION: limits})
-
-
 def tell_whose(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     """`after_begin`: tell PostgreSQL whose transaction this is, and how long it may take."""
     if connection.dialect.name != "postgresql" or transaction.nested:
         return
     project_id = project_of(session)
-    limits: dict[str, str] | None = session.get_bind().get_execution_options().get(_LIMITS_OPTION)
+    limits = time_limits_of(session.get_bind())
     if limits is not None:
-        whose = {"project": project_id or "", "service": "off" if project_id else "on"}
-        connection.execute(_WITH_LIMITS, whose | limits)
+        told = {
+            "project": project_id or "",
+            "service": "off" if project_id else "on",
+            "statement": f"{limits.statement_seconds * 1000:.0f}",
+            "idle": f"{limits.idle_seconds * 1000:.0f}",
+        }
+        connection.execute(_WITH_LIMITS, told)
     elif project_id is not None:
         connection.execute(_AS_PROJECT, {"project": project_id})
     else:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.db.notes import changes_something, note_of, notice_flush, notice_statement
 from app.db.row_security import act_as_service, tell_whose
 from app.db.tenancy import narrow_statement, refuse_foreign_rows
+from app.db.time_limits import limit_sqlite_statements
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,6 +113,7 @@ def _sqlite_engine(url: str) -> Engine:
     engine = create_sqlalchemy_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}, **_POOL)
     event.listen(engine, "connect", _prepare_sqlite_connection)
     event.listen(engine, "begin", _begin_sqlite_transaction)
+    limit_sqlite_statements(engine)
     return engine
 
 

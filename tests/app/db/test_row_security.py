@@ -1,6 +1,5 @@
 """The second wall: PostgreSQL shows a bound session no foreign row, also when the first wall is gone."""
 
-import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ from sqlalchemy.exc import DBAPIError
 from app.db import migrate
 from app.db.base import Base
 from app.db.models import Job, Secret
-from app.db.row_security import unwalled, with_time_limits
+from app.db.row_security import unwalled
 from app.db.session import _Session, create_engine, read_only, transaction
 from app.db.tenancy import narrow_statement, of_project
-from app.error_handlers import install_error_handlers
 from app.main import create_app
 from app.operations.doctor.database import check_database
 from app.operations.doctor.findings import Level
@@ -63,7 +61,7 @@ def url(postgres_server: str, postgres_database: str) -> Iterator[str]:
 def scene(url: str, tmp_path: Path) -> Iterator[Scene]:
     engine = create_engine(url)
     migrate.upgrade_engine(engine)
-    settings = Settings(data_dir=tmp_path / "data", database_url=url, statement_seconds=0.5)
+    settings = Settings(data_dir=tmp_path / "data", database_url=url)
     app = create_app(settings)
     theirs = furnish(app, engine, tmp_path, name="theirs")
     ours = furnish(app, engine, tmp_path, name="ours")
@@ -168,37 +166,6 @@ def test_the_service_works_behind_it(scene: Scene) -> None:
     assert scene.theirs.ids["job_id"] not in statuses
     assert foreign.status_code == 404
     assert events
-
-
-def test_a_statement_that_takes_too_long_is_ended_and_answered(scene: Scene) -> None:
-    job_id = given.submit(scene.engine, scene.ours.project_id).id
-    client = TestClient(scene.app, headers=scene.ours.headers, raise_server_exceptions=False)
-    with transaction(scene.engine) as session:
-        session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
-        answer = client.patch(f"/v1/jobs/{job_id}", json={"priority": 3})
-
-    assert (answer.status_code, answer.json()["code"]) == (503, "database_too_slow")
-    assert answer.headers["retry-after"]
-    assert client.patch(f"/v1/jobs/{job_id}", json={"priority": 3}).status_code == 200
-
-
-def test_a_transaction_in_which_nothing_happens_is_ended_and_answered(url: str) -> None:
-    engine = with_time_limits(create_engine(url), statement_seconds=30, idle_seconds=0.1)
-    app = FastAPI()
-    install_error_handlers(app)
-
-    @app.get("/dawdle")
-    def dawdle() -> None:
-        with read_only(engine) as session:
-            session.execute(text("SELECT 1"))
-            threading.Event().wait(1.0)
-            session.execute(text("SELECT 1"))
-
-    answer = TestClient(app).get("/dawdle")
-    engine.dispose()
-
-    assert (answer.status_code, answer.json()["code"]) == (503, "database_too_slow")
-    assert answer.headers["retry-after"]
 
 
 def test_the_doctor_tells_who_is_not_held(scene: Scene, postgres_database: str) -> None:
