@@ -21,6 +21,7 @@ from app.errors import (
     Unprocessable,
     problem_responses,
 )
+from app.known_parameters import LENIENT_TAGS
 from app.problems import Problem
 from fusion.spec import FusionSpec
 
@@ -113,7 +114,7 @@ def _refusals(operation: dict[str, Any], path: str, *, is_open: bool) -> Iterabl
             yield Forbidden
     if re.search(r"{\w+}", path):
         yield NotFound
-    if operation.get("parameters"):
+    if operation.get("parameters") or not (is_open or LENIENT_TAGS.intersection(operation["tags"])):
         yield Unprocessable
     if "requestBody" in operation:
         yield BadRequest

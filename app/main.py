@@ -38,6 +38,7 @@ from app.jobs import endpoints as job_endpoints
 from app.jobs import estimate_endpoints as job_estimate_endpoints
 from app.jobs import history_endpoints as job_history_endpoints
 from app.jobs import list_endpoints as job_list_endpoints
+from app.known_parameters import require_known_parameters
 from app.logs import configure_logs
 from app.openai_face import endpoints as openai_face_endpoints
 from app.operations import endpoints as operation_endpoints
@@ -138,9 +139,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(open_endpoints.router)
     app.include_router(download_endpoints.open_router)
     for router in _GUARDED_ROUTERS:
-        # Before anything else of a route: sessions and engine are bound to the project of its caller.
         app.include_router(
-            router, dependencies=[Depends(require_principal)], responses=problem_responses(TooManyRequests)
+            router,
+            # Before anything else of a route: sessions and engine are bound to the project of its caller.
+            dependencies=[Depends(require_principal), Depends(require_known_parameters)],
+            responses=problem_responses(TooManyRequests),
         )
     # FastAPI's way to extend the document: https://fastapi.tiangolo.com/how-to/extending-openapi/
     app.openapi = _finished(app.openapi)  # type: ignore[method-assign]

@@ -24,7 +24,7 @@ class Calls:
         params: Mapping[str, Any] | None = None,
         at_most: int | None = None,
     ) -> list[ResourceT]:
-        """All pages of a list."""
+        """All pages of a list, or the first of them that hold as many items as are wanted."""
         wanted: dict[str, Any] = {"limit": PAGE_SIZE, **(params or {})}
         items: list[ResourceT] = []
         while True:
@@ -33,3 +33,10 @@ class Calls:
             if not page.get("has_more") or (at_most is not None and len(items) >= at_most):
                 return items[:at_most]
             wanted["after"] = page["last_id"]
+
+    def _whole_list(
+        self, path: str, kind: type[ResourceT], *, params: Mapping[str, Any] | None = None
+    ) -> list[ResourceT]:
+        """A list that has no pages."""
+        found = self._transport.request("GET", path, params=params)
+        return [kind.model_validate(item) for item in found["data"]]

@@ -100,7 +100,7 @@ class FusionClient(Administration, Files, Following, Publications, Recipes, Resu
 
     def attempts(self, job_id: str) -> list[Attempt]:
         """Every try at every step, in the order of the plan."""
-        return self._list(f"/v1/jobs/{job_id}/attempts", Attempt)
+        return self._whole_list(f"/v1/jobs/{job_id}/attempts", Attempt)
 
     def cancel(self, job_id: str) -> Job:
         return self._act(job_id, "cancel")

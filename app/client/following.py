@@ -49,7 +49,7 @@ class Following(Calls):
         return Job.model_validate(self._transport.request("GET", f"/v1/jobs/{job_id}", params=params))
 
     def steps(self, job_id: str) -> list[Step]:
-        return self._list(f"/v1/jobs/{job_id}/steps", Step)
+        return self._whole_list(f"/v1/jobs/{job_id}/steps", Step)
 
     def events(
         self, job_id: str, *, after: str | int | None = None, types: Sequence[str] = ()

@@ -11,7 +11,7 @@ class Recipes(Calls):
     """A recipe is named `name@version`, or by its name alone for the newest version."""
 
     def list_recipes(self) -> list[Recipe]:
-        return self._list("/v1/recipes", Recipe)
+        return self._whole_list("/v1/recipes", Recipe)
 
     def get_recipe(self, name: str) -> Recipe:
         return Recipe.model_validate(self._transport.request("GET", f"/v1/recipes/{name}"))

@@ -32,7 +32,7 @@ class Results(Calls):
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """Those that are there, the oldest first."""
-        return self._list(f"/v1/jobs/{job_id}/checkpoints", Checkpoint)
+        return self._whole_list(f"/v1/jobs/{job_id}/checkpoints", Checkpoint)
 
     def promote(self, checkpoint_id: str, *, name: str | None = None, poll_seconds: float = 1.0) -> Model:
         """Make a model of a checkpoint and wait for it; the same one when it was done before.

@@ -26,10 +26,6 @@ from fusion.spec import Preset
 _LATEST: Final = 253_402_300_798
 """The last second but one of the year 9999: the one after it is a time as well."""
 _NO_NUL: Final = r"^[^\x00]*$"
-_PARAMETERS: Final = frozenset(
-    ("status", "stage", "strategy", "tag", "created_after", "created_before", "created_by", "q")
-)
-_PAGING: Final = frozenset(("after", "before", "limit", "order"))
 
 Moment = Annotated[int | None, Query(ge=0, le=_LATEST)]
 
@@ -79,7 +75,6 @@ async def _job_filters(
         str, Query(pattern=_NO_NUL, max_length=200, description="Part of the name or the id, in any case.")
     ] = "",
 ) -> JobFilters:
-    _refuse_unknown_parameters(request)
     pairs = metadata_of_query(request)
     labels = checked(tags=tag or [], metadata=dict(pairs))
     return JobFilters(
@@ -171,16 +166,3 @@ def _conditions(filters: JobFilters) -> list[ColumnElement[bool]]:
 
 def _moment(unix_seconds: int) -> datetime:
     return datetime.fromtimestamp(unix_seconds, tz=UTC)
-
-
-def _refuse_unknown_parameters(request: Request) -> None:
-    """A filter that is misspelt must not be taken for none."""
-    known = _PARAMETERS if request.url.path.endswith("/counts") else _PARAMETERS | _PAGING
-    unknown = sorted(
-        name for name in request.query_params if name not in known and not name.startswith("metadata[")
-    )
-    if unknown:
-        detail = f"unknown parameter; known are {', '.join(sorted(known))} and metadata[key]"
-        code = "query_unknown"
-        problems = [FieldProblem(pointer=f"query:{name}", code=code, detail=detail) for name in unknown]
-        raise Unprocessable(f"{', '.join(unknown)}: {detail}", code=code, errors=problems)
