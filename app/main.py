@@ -1,5 +1,6 @@
 """The API process: `uvicorn app.main:create_app --factory`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -44,6 +45,7 @@ from app.openai_face import endpoints as openai_face_endpoints
 from app.operations import endpoints as operation_endpoints
 from app.operations import fleet_endpoints, metrics_endpoint, open_endpoints, usage_endpoints
 from app.operations.housekeeping import Housekeeper, all_chores
+from app.overload import OverloadMiddleware, WaitingLine
 from app.publications import endpoints as publication_endpoints
 from app.rate_limits.limiter import Limiter
 from app.recipes import endpoints as recipe_endpoints
@@ -104,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         middleware=[
             Middleware(RequestContextMiddleware),
+            Middleware(OverloadMiddleware, max_wait_seconds=settings.max_wait_seconds),
             Middleware(AuditMiddleware),
             # Not FastAPI's argument: that limiter stands outside of ours, and its refusal is not a problem.
             Middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_request_bytes),
@@ -126,6 +129,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         poll_seconds=settings.follow_poll_seconds,
         max_followers=settings.max_followers,
     )
+    app.state.waiting_line = WaitingLine()
     app.state.store = open_store(settings.storage_url)
     app.state.damaged_blobs = DamagedBlobs()
     app.state.key_pepper = load_pepper(
@@ -152,9 +156,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Keep house while the server runs."""
+    """Keep house while the server runs, and an eye on how long requests wait."""
     settings: Settings = app.state.settings
-    current_default_thread_limiter().total_tokens = settings.request_threads
+    threads = current_default_thread_limiter()
+    threads.total_tokens = settings.request_threads
+    watch = asyncio.create_task(app.state.waiting_line.watch(threads))
     # Without the time limits of requests: some of its transactions look at all there is.
     engine = create_engine(settings.database_url)
     chores = all_chores(engine, app.state.store, settings) if settings.housekeeping else []
@@ -166,6 +172,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             yield
     finally:
         feed.dispose()
+        watch.cancel()
         await run_in_threadpool(housekeeper.stop)
         engine.dispose()
         app.state.engine.dispose()

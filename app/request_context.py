@@ -15,7 +15,8 @@ from app.problems import problem_response
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _ACCEPTED: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_QUIET_PATHS: Final = frozenset({"/livez", "/readyz"})
+QUIET_PATHS: Final = frozenset({"/livez", "/readyz"})
+"""Asked again and again by whoever supervises the process, and answered whatever else happens."""
 
 _MISTAKE: Final = InternalServerError(
     "the service made a mistake; its log has the details under this request id"
@@ -57,7 +58,7 @@ class RequestContextMiddleware:
             await problem_response(_MISTAKE, instance=scope["path"])(scope, receive, answer)
         if answer.is_refused_as_too_large:
             await problem_response(_TOO_LARGE, instance=scope["path"])(scope, receive, answer)
-        if scope["path"] not in _QUIET_PATHS:
+        if scope["path"] not in QUIET_PATHS:
             log.info(
                 "request",
                 method=scope["method"],

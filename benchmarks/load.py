@@ -58,7 +58,7 @@ _READS = {
 
 @dataclass(kw_only=True, slots=True)
 class Answers:
-    """Seconds from when a request was due until it was answered, by kind; and what was no success."""
+    """Seconds from when a request was due until its success, by kind; and what was none."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     failures: Counter[str] = field(default_factory=Counter)
@@ -181,9 +181,10 @@ async def _ask(
     except httpx2.TransportError as error:
         answers.failures[f"{kind}: {type(error).__name__}"] += 1
         return
-    if not answer.is_success:
+    if answer.is_success:
+        answers.seconds[kind].append(time.perf_counter() - due)
+    else:
         answers.failures[f"{kind}: {answer.status_code}"] += 1
-    answers.seconds[kind].append(time.perf_counter() - due)
 
 
 def _fill(settings: Settings, *, num_jobs: int) -> tuple[str, list[str]]:
@@ -235,12 +236,14 @@ def _measure(target: Target, submissions: float, reads: float, seconds: float) -
     """Load it and print what that was like; the number of failures."""
     memory, cpu = resident_bytes_of_family(target.pid) / 2**20, _cpu_seconds(target.pid)
     answers = asyncio.run(load(target, submissions=submissions, reads=reads, seconds=seconds))
-    cpu_ms = 1000 * (_cpu_seconds(target.pid) - cpu) / sum(map(len, answers.seconds.values()))
+    num_successes = sum(map(len, answers.seconds.values()))
+    cpu_ms = 1000 * (_cpu_seconds(target.pid) - cpu) / num_successes
     after = resident_bytes_of_family(target.pid) / 2**20
     print(f"{submissions:g} submissions/s, {reads:g} reads/s, {seconds:g} s")
     _print(answers)
+    print(f"  successes {num_successes / seconds:.0f} per second")
     print(
-        f"  of the API: {cpu_ms:.0f} ms of CPU per request, {memory:.0f} MiB before, {after:.0f} after",
+        f"  of the API: {cpu_ms:.0f} ms of CPU per success, {memory:.0f} MiB before, {after:.0f} after",
         flush=True,
     )
     return answers.failures.total()

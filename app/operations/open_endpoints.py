@@ -35,8 +35,8 @@ class Readiness(BaseModel):
 
 
 @router.get("/livez")
-def live() -> Alive:
-    """Green while the process answers; asks nothing else."""
+async def live() -> Alive:
+    """Green while the process answers; asks nothing else, and waits for no thread."""
     return Alive()
 
 
