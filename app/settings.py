@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     request_threads: Annotated[int, Field(ge=2, le=40)] = 12
     """How many requests a process of the API works on at a time. They take turns on one core, so more of them
     end later and no faster. Start more processes instead."""
-    max_wait_seconds: Annotated[float, Field(gt=0)] = 3
+    max_wait_seconds: Annotated[float, Field(gt=0)] = 10
     """While requests wait longer than this for one of those threads, new ones are refused (503)."""
 
     follow_poll_seconds: Annotated[float, Field(gt=0)] = 0.5

@@ -1,6 +1,6 @@
 """Turns a request into a principal: the one place that reads API keys, and that says what they open."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated, Final
 
@@ -15,7 +15,7 @@ from app.accounts.last_use import LastUses
 from app.accounts.scopes import Scope
 from app.accounts.service import Authenticated, Principal
 from app.audit.recording import AuditNote
-from app.db.dependencies import ServiceEngine, bind_project, engine_of, service_engine_of, take_note
+from app.db.dependencies import ServiceEngine, bind_project, engine_of, held, service_engine_of, take_note
 from app.db.notes import noted
 from app.db.session import read_only, transaction
 from app.errors import Forbidden, NotFound, Unauthorized
@@ -86,15 +86,16 @@ def pepper_of(request: Request) -> bytes:
 CurrentPrincipal = Annotated[Principal, Depends(require_principal)]
 
 
-def _reading_projects(request: Request, principal: CurrentPrincipal) -> Iterator[Session]:
+async def _reading_projects(request: Request, principal: CurrentPrincipal) -> AsyncIterator[Session]:
     is_operator = principal.may(Scope.OPERATOR)
-    with read_only(service_engine_of(request) if is_operator else engine_of(request)) as session:
+    engine = service_engine_of(request) if is_operator else engine_of(request)
+    async with held(read_only(engine)) as session:
         yield session
 
 
-def _writing_projects(request: Request, principal: CurrentPrincipal) -> Iterator[Session]:
+async def _writing_projects(request: Request, principal: CurrentPrincipal) -> AsyncIterator[Session]:
     assert principal.may(Scope.OPERATOR), "app/accounts/access.py says who may change projects"
-    with transaction(noted(service_engine_of(request), request.state.audit_note)) as session:
+    async with held(transaction(noted(service_engine_of(request), request.state.audit_note))) as session:
         yield session
 
 

@@ -1,6 +1,6 @@
 """`/v1/api_keys`: the keys of the caller's project."""
 
-from fastapi import APIRouter, Request, status
+from fastapi import Request, status
 
 from app.accounts import repository, service
 from app.accounts.dependencies import CurrentPrincipal, pepper_of
@@ -9,8 +9,9 @@ from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import ApiKey
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 
-router = APIRouter(
+router = Router(
     prefix="/v1/api_keys", tags=["API keys"], responses=problem_responses(Unauthorized, Forbidden)
 )
 

@@ -5,7 +5,7 @@ An operator sees and changes every project; anyone else sees their own.
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Body, Request, status
+from fastapi import Body, Request, status
 from fastapi.openapi.models import Example
 
 from app.accounts import projects, repository
@@ -15,9 +15,10 @@ from app.db.dependencies import ReadSession
 from app.db.models import Project
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 from app.settings import Settings
 
-router = APIRouter(tags=["Projects"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(tags=["Projects"], responses=problem_responses(Unauthorized, Forbidden))
 
 _CHANGES: Final[dict[str, Example]] = {
     "name": {"summary": "Give it another name", "value": {"name": "garage"}},

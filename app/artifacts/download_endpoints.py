@@ -4,7 +4,7 @@ import time
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.dependencies import CurrentPrincipal, pepper_of
@@ -15,15 +15,16 @@ from app.db.dependencies import ReadSession, bind_project, engine_of
 from app.db.session import read_only
 from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.logs import get_logger
+from app.routing import Router
 from app.settings import Settings
 from app.storage.dependencies import Store
 
 MAX_SECONDS = 3600
 
-router = APIRouter(
+router = Router(
     prefix="/v1/artifacts", tags=["Artifacts"], responses=problem_responses(Unauthorized, Forbidden)
 )
-open_router = APIRouter(prefix="/v1/downloads", tags=["Artifacts"], responses=problem_responses(Forbidden))
+open_router = Router(prefix="/v1/downloads", tags=["Artifacts"], responses=problem_responses(Forbidden))
 log = get_logger(__name__)
 
 

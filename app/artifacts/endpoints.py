@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts import repository, service
@@ -13,9 +13,10 @@ from app.db.dependencies import ReadSession
 from app.db.models import Artifact
 from app.errors import Forbidden, NotFound, Unauthorized, problem_responses
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 from app.storage.dependencies import Store
 
-router = APIRouter(
+router = Router(
     prefix="/v1/artifacts", tags=["Artifacts"], responses=problem_responses(Unauthorized, Forbidden)
 )
 

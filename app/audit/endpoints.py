@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy import select
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -12,8 +12,9 @@ from app.db.dependencies import ReadSession
 from app.db.models import AuditEvent
 from app.errors import Forbidden, Unauthorized, Unprocessable, problem_responses
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 
-router = APIRouter(
+router = Router(
     prefix="/v1/audit_events", tags=["Audit"], responses=problem_responses(Unauthorized, Forbidden)
 )
 

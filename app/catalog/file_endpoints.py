@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, get_args
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import Query, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -40,11 +40,12 @@ from app.errors import (
     problem_responses,
 )
 from app.lists import ListOf, LongPaging, list_of, page_of_rows
+from app.routing import Router
 from app.settings import Settings
 from app.storage.dependencies import Store
 from app.storage.store import blob_key
 
-router = APIRouter(prefix="/v1/files", tags=["Files"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/files", tags=["Files"], responses=problem_responses(Unauthorized, Forbidden))
 
 NO_STATIC_LIMIT: Final = 1 << 62
 """Lifts the limit of other requests; the one that counts is a setting and is applied while reading."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, status
+from fastapi import Query, Request, status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts import repository as artifact_repository
@@ -15,9 +15,10 @@ from app.db.dependencies import ReadSession, WriteSession
 from app.db.models import Model
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.lists import ListOf, WholePaging, list_of, page_of_rows
+from app.routing import Router
 from app.settings import Settings
 
-router = APIRouter(prefix="/v1/models", tags=["Models"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/models", tags=["Models"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=problem_responses(Unprocessable))

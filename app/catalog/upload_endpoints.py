@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, status
+from fastapi import Query, Request, status
 from fastapi.concurrency import run_in_threadpool
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -40,12 +40,11 @@ from app.errors import (
     problem_responses,
 )
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 from app.settings import Settings
 from app.storage.dependencies import Store
 
-router = APIRouter(
-    prefix="/v1/uploads", tags=["Uploads"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/uploads", tags=["Uploads"], responses=problem_responses(Unauthorized, Forbidden))
 
 _PART_BODY: dict[str, Any] = {
     "requestBody": {

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Request, Response, status
+from fastapi import Body, Request, Response, status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.artifacts import repository as artifact_repository
@@ -25,10 +25,11 @@ from app.errors import (
 )
 from app.jobs import service as jobs
 from app.lists import ListOf, list_of
+from app.routing import Router
 from app.settings import Settings
 from app.storage.dependencies import Store
 
-router = APIRouter(tags=["Checkpoints"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(tags=["Checkpoints"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 @router.get("/v1/jobs/{job_id}/checkpoints", responses=problem_responses(NotFound))

@@ -1,8 +1,11 @@
 """How an endpoint gets a session: one request is one transaction, bound to the project of its caller."""
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Annotated, Any
 
+from anyio import CancelScope, CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -53,14 +56,37 @@ ServiceEngine = Annotated[Engine, Depends(_service_engine)]
 ProjectEngine = Annotated[Engine, Depends(_engine)]
 
 
-def _writing(engine: ProjectEngine) -> Iterator[Session]:
-    with db_session.transaction(engine) as session:
+@asynccontextmanager
+async def held(session: AbstractContextManager[Session]) -> AsyncIterator[Session]:
+    """A session for as long as a request needs it.
+
+    It begins at once, because nothing is asked of the database yet. It ends in a thread for which nobody
+    waits in line: until then it has a connection, and perhaps locks, for which those wait who are ahead.
+    """
+    entered = session.__enter__()
+    try:
+        yield entered
+    except BaseException as error:
+        if not await _leave(session, type(error), error, error.__traceback__):
+            raise
+    else:
+        await _leave(session, None, None, None)
+
+
+async def _leave(session: AbstractContextManager[Session], *error: Any) -> bool:
+    with CancelScope(shield=True):
+        is_settled = await run_sync(session.__exit__, *error, limiter=CapacityLimiter(1))
+    return bool(is_settled)
+
+
+async def _writing(engine: ProjectEngine) -> AsyncIterator[Session]:
+    async with held(db_session.transaction(engine)) as session:
         yield session
     failpoint("request.committed")
 
 
-def _reading(engine: ProjectEngine) -> Iterator[Session]:
-    with db_session.read_only(engine) as session:
+async def _reading(engine: ProjectEngine) -> AsyncIterator[Session]:
+    async with held(db_session.read_only(engine)) as session:
         yield session
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -15,10 +15,9 @@ from app.following.curve_export import MEDIA_TYPES, export_points
 from app.following.curve_schemas import CurvesOut, SeriesOut
 from app.following.curves import Axis, Cut, read_series
 from app.jobs import queries, service
+from app.routing import Router
 
-router = APIRouter(
-    prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden))
 
 MAX_POINTS: Final = 10_000
 _MAX_INTEGER: Final = 2**31 - 1

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -15,10 +15,9 @@ from app.jobs import service
 from app.jobs.queries import seq_of
 from app.jobs.schemas import EventOut
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 
-router = APIRouter(
-    prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 @router.get("/{job_id}/events", responses=problem_responses(NotFound, Unprocessable))

@@ -3,7 +3,7 @@
 import time
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -16,8 +16,9 @@ from app.following.reading import Mark
 from app.jobs import queries, service
 from app.jobs.schemas import JobInFull
 from app.preconditions import ETAG_HEADER, entity_tag
+from app.routing import Router
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
 MAX_WAIT_SECONDS: Final = 60
 _LOOK_SECONDS: Final = 5.0

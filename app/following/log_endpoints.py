@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from fastapi.responses import StreamingResponse
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -18,10 +18,9 @@ from app.errors import Forbidden, Gone, NotFound, Unauthorized, Unprocessable, p
 from app.following.log_reading import LogCut, LogLine, read_lines
 from app.jobs import queries, service
 from app.jobs.log_text import Level
+from app.routing import Router
 
-router = APIRouter(
-    prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden))
 
 MAX_TAIL: Final = 10_000
 _PIECE_LETTERS: Final = 64 << 10

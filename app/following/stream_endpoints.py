@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -15,11 +15,10 @@ from app.following.reading import Mark, metric_seq_at
 from app.following.stream import Follower, JobStream, Position
 from app.following.types import TypeFilter
 from app.jobs import service
+from app.routing import Router
 from app.settings import Settings
 
-router = APIRouter(
-    prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/jobs", tags=["Following"], responses=problem_responses(Unauthorized, Forbidden))
 
 _EXAMPLE: Final = (
     ": fusion\nretry: 3000\n\n"

@@ -6,7 +6,7 @@ is told that there is none. Nothing can be pushed.
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
 from app.accounts import projects
 from app.accounts.dependencies import CurrentPrincipal
@@ -19,10 +19,11 @@ from app.hub.refusals import HubRoute
 from app.hub.repos import find_repo, find_repo_file, no_entry
 from app.hub.schemas import AccessToken, Refs, RepoInfo, TokenAuth, TreeEntry, WhoAmI
 from app.hub.tree import entries_below
+from app.routing import Router
 from app.storage.dependencies import Store
 
 _REFUSALS: Final[dict[int | str, dict[str, Any]]] = problem_responses(Unauthorized, Forbidden, Unprocessable)
-router = APIRouter(tags=["Hub"], route_class=HubRoute, responses=_REFUSALS)
+router = Router(tags=["Hub"], route_class=HubRoute, responses=_REFUSALS)
 
 Namespace = Annotated[str, Path(description="The project: its id or its name.")]
 RepoName = Annotated[str, Path(description="The model: its id or its name.")]

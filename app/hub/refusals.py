@@ -5,15 +5,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 
 from app.errors import ApiError
+from app.routing import Route
 
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 _INVALID_CREDENTIALS: Final = "Invalid credentials in Authorization header"
 
 
-class HubRoute(APIRoute):
+class HubRoute(Route):
     """A route whose problems carry the hub's headers, too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

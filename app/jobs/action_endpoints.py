@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from fastapi import APIRouter, Response, status
+from fastapi import Response, status
 from sqlalchemy.orm import Session
 
 from app.db.dependencies import WriteSession
@@ -29,8 +29,9 @@ from app.jobs.lifecycle import FINISHED_JOBS, JobStatus
 from app.jobs.schemas import JobOut
 from app.jobs.spec_request import OVERRIDES_REQUEST_BODY, OverridesOfRequest, parse_spec
 from app.preconditions import ETAG_HEADER, Expected, ExpectedVersion, entity_tag
+from app.routing import Router
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
 _PROBLEMS: Final = problem_responses(BadRequest, NotFound, Conflict, PreconditionFailed, Unprocessable)
 

@@ -2,15 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, problem_responses
 from app.jobs import documents, service
+from app.routing import Router
 from app.storage.dependencies import Store
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
 JobId = Annotated[str, Path(description="Id of the job.")]
 _PROBLEMS = problem_responses(NotFound, Conflict)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Query, Request, Response, status
+from fastapi import Body, Query, Request, Response, status
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
@@ -36,12 +36,13 @@ from app.jobs.schemas import DeletedJob, EstimateOut, JobInFull, JobOut, Planned
 from app.jobs.spec_checks import check_spec
 from app.jobs.spec_request import SPEC_REQUEST_BODY, SpecOfRequest
 from app.preconditions import ETAG_HEADER, ExpectedVersion, entity_tag
+from app.routing import Router
 from app.settings import Settings
 from app.storage.dependencies import Store
 from fusion.plan import plan_steps
 from fusion.spec import FusionSpec
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
 _SPEC_PROBLEMS: Final = problem_responses(BadRequest, ContentTooLarge, UnsupportedMediaType, Unprocessable)
 _CHANGE_PROBLEMS: Final = problem_responses(BadRequest, NotFound, Conflict, PreconditionFailed, Unprocessable)

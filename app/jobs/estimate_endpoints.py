@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession
@@ -19,9 +19,10 @@ from app.jobs.estimates.estimate import estimate_job
 from app.jobs.schemas import EstimateOut
 from app.jobs.spec_checks import check_spec
 from app.jobs.spec_request import SPEC_REQUEST_BODY, SpecOfRequest
+from app.routing import Router
 from app.settings import Settings
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = problem_responses(
     BadRequest, ContentTooLarge, UnsupportedMediaType, Unprocessable

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession
@@ -10,8 +10,9 @@ from app.errors import Forbidden, NotFound, Unauthorized, problem_responses
 from app.jobs import queries, service
 from app.jobs.schemas import AttemptOut, StepOut
 from app.lists import ListOf, list_of
+from app.routing import Router
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 @router.get("/{job_id}/steps", responses=problem_responses(NotFound))

@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-from fastapi import APIRouter
-
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession
 from app.errors import Forbidden, Unauthorized, Unprocessable, problem_responses
@@ -12,8 +10,9 @@ from app.jobs.filters import FiltersOfRequest, count_by_status, page_of_jobs, re
 from app.jobs.labels import METADATA_PARAMETER
 from app.jobs.schemas import JobCounts, JobOut
 from app.lists import ListOf, Paging, list_of
+from app.routing import Router
 
-router = APIRouter(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix="/v1/jobs", tags=["Jobs"], responses=problem_responses(Unauthorized, Forbidden))
 
 _WITH_METADATA: Final[dict[str, Any]] = {"parameters": [METADATA_PARAMETER]}
 

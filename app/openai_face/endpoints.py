@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -33,10 +33,11 @@ from app.openai_face.requests import CreateFineTuningJob
 from app.openai_face.schemas import FineTuningCheckpoint, FineTuningEvent, FineTuningJob
 from app.openai_face.spec_files import read_spec_file
 from app.preconditions import ETAG_HEADER
+from app.routing import Router
 from app.storage.dependencies import Store
 
 PATH: Final = "/v1/fine_tuning/jobs"
-router = APIRouter(prefix=PATH, tags=["OpenAI"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(prefix=PATH, tags=["OpenAI"], responses=problem_responses(Unauthorized, Forbidden))
 
 _ID: Final = r"^[0-9A-Za-z-]{1,64}$"
 _MAX_PAGE: Final = 100
@@ -44,7 +45,7 @@ _ACTION_PROBLEMS: Final = problem_responses(NotFound, Conflict, Unprocessable)
 _LISTED: Final[dict[str, Any]] = {"parameters": [METADATA_PARAMETER]}
 
 
-def _page_request(
+async def _page_request(
     after: Annotated[str | None, Query(pattern=_ID, description="Id of the item before the page.")] = None,
     limit: Annotated[int, Query(ge=1, description=f"More than {_MAX_PAGE} count as that many.")] = 20,
 ) -> PageRequest:

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -11,11 +11,12 @@ from app.db.dependencies import ReadSession
 from app.errors import Forbidden, Unauthorized, problem_responses
 from app.operations.readiness import live_workers
 from app.publications.places import Target
+from app.routing import Router
 from app.settings import Settings
 from fusion.plan import STAGES, Stage
 from fusion.spec import PRESETS
 
-router = APIRouter(tags=["Operations"])
+router = Router(tags=["Operations"])
 
 
 class WorkerCount(BaseModel):

@@ -1,10 +1,10 @@
 """`/v1/workers` and `/v1/queues`: whether anybody works, and how long the queues are."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
@@ -12,17 +12,18 @@ from app.accounts.dependencies import CurrentPrincipal
 from app.accounts.scopes import Scope
 from app.accounts.service import Principal
 from app.db.base import unix_seconds
-from app.db.dependencies import service_engine_of
+from app.db.dependencies import held, service_engine_of
 from app.db.models import Worker
 from app.db.session import read_only
 from app.errors import Forbidden, Unauthorized, Unprocessable, problem_responses
 from app.jobs.workers import workers_heard_of
 from app.lists import ListOf, list_of
 from app.operations import fleet
+from app.routing import Router
 from app.settings import Settings
 from fusion.plan import Resource
 
-router = APIRouter(tags=["Operations"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(tags=["Operations"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 class CurrentStep(BaseModel):
@@ -115,8 +116,8 @@ class QueueObject(BaseModel):
         return cls.model_validate({"id": queue.resource, "oldest_waiting_seconds": waited, **counts})
 
 
-def _whole_service(request: Request) -> Iterator[Session]:
-    with read_only(service_engine_of(request)) as session:
+async def _whole_service(request: Request) -> AsyncIterator[Session]:
+    async with held(read_only(service_engine_of(request))) as session:
         yield session
 
 

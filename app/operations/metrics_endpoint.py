@@ -1,6 +1,6 @@
 """`/metrics`: the whole service in numbers, for Prometheus."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -10,9 +10,10 @@ from app.errors import Forbidden, Unauthorized, problem_responses
 from app.operations.fleet_endpoints import WholeService
 from app.operations.metrics import exposition
 from app.operations.readiness import find_obstacles, live_workers
+from app.routing import Router
 from app.settings import Settings
 
-router = APIRouter(tags=["Operations"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(tags=["Operations"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -2,17 +2,18 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 
 from app.api_page import CONTENT_SECURITY_POLICY, page_of
 from app.db.dependencies import service_engine_of
 from app.operations.readiness import find_obstacles
+from app.routing import Router
 from app.settings import Settings
 from fusion.spec import spec_schema
 
-router = APIRouter(tags=["Operations"])
+router = Router(tags=["Operations"])
 
 
 class Alive(BaseModel):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,10 +14,9 @@ from app.errors import Forbidden, Unauthorized, Unprocessable, problem_responses
 from app.quotas import usage
 from app.quotas.enforcement import quotas_of
 from app.quotas.limits import Quotas
+from app.routing import Router
 
-router = APIRouter(
-    prefix="/v1/usage", tags=["Projects"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/usage", tags=["Projects"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 class UsedOf(BaseModel):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Body, Request, Response, status
+from fastapi import Body, Request, Response, status
 from fastapi.openapi.models import Example
 
 from app.accounts.dependencies import CurrentPrincipal
@@ -15,6 +15,7 @@ from app.publications import repository, service
 from app.publications.destinations import AskedDestination, Outlets
 from app.publications.repository import PublicationStatus
 from app.publications.schemas import PublicationObject
+from app.routing import Router
 
 _DESTINATIONS: Final[dict[str, Example]] = {
     "hub": {"value": {"target": "hf", "repo": "org/wise-7b", "secret": "hub-token"}},
@@ -37,7 +38,7 @@ _DESTINATIONS: Final[dict[str, Example]] = {
     },
 }
 
-router = APIRouter(tags=["Publications"], responses=problem_responses(Unauthorized, Forbidden))
+router = Router(tags=["Publications"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 @router.post(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 from fastapi.openapi.models import Example
 from pydantic import BaseModel, ConfigDict
 
@@ -10,11 +10,10 @@ from app.accounts.dependencies import CurrentPrincipal
 from app.errors import Forbidden, NotFound, Unauthorized, Unprocessable, problem_responses
 from app.lists import ListOf, list_of
 from app.recipes.recipe import Recipe, all_recipes, find_recipe
+from app.routing import Router
 from fusion.plain_data import json_pointer
 
-router = APIRouter(
-    prefix="/v1/recipes", tags=["Recipes"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/recipes", tags=["Recipes"], responses=problem_responses(Unauthorized, Forbidden))
 
 _EXAMPLES: Final[dict[str, Example]] = {
     "small": {

@@ -2,7 +2,7 @@
 
 import re
 
-from fastapi import APIRouter, Request, status
+from fastapi import Request, status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession, WriteSession
@@ -17,13 +17,12 @@ from app.errors import (
     problem_responses,
 )
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 from app.sealing import Seals
 from app.secrets import service
 from app.secrets.schemas import VALUE_PATTERN, CreateSecret, DeletedSecret, SecretObject
 
-router = APIRouter(
-    prefix="/v1/secrets", tags=["Secrets"], responses=problem_responses(Unauthorized, Forbidden)
-)
+router = Router(prefix="/v1/secrets", tags=["Secrets"], responses=problem_responses(Unauthorized, Forbidden))
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, responses=problem_responses(Conflict, Unprocessable))

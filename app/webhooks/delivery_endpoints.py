@@ -1,14 +1,15 @@
 """`/v1/webhook_deliveries`: one event for one endpoint."""
 
-from fastapi import APIRouter, status
+from fastapi import status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession, WriteSession
 from app.errors import Conflict, Forbidden, NotFound, Unauthorized, problem_responses
+from app.routing import Router
 from app.webhooks import service
 from app.webhooks.schemas import WebhookDeliveryObject
 
-router = APIRouter(
+router = Router(
     prefix="/v1/webhook_deliveries", tags=["Webhooks"], responses=problem_responses(Unauthorized, Forbidden)
 )
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, status
+from fastapi import Query, Request, status
 
 from app.accounts.dependencies import CurrentPrincipal
 from app.db.dependencies import ReadSession, WriteSession
@@ -17,6 +17,7 @@ from app.errors import (
     problem_responses,
 )
 from app.lists import ListOf, Paging, list_of, page_of_rows
+from app.routing import Router
 from app.sealing import Seals
 from app.webhooks import service
 from app.webhooks.reach import Reach, UrlRefused, read_url
@@ -30,7 +31,7 @@ from app.webhooks.schemas import (
 )
 from app.webhooks.types import DeliveryStatus
 
-router = APIRouter(
+router = Router(
     prefix="/v1/webhook_endpoints", tags=["Webhooks"], responses=problem_responses(Unauthorized, Forbidden)
 )
 
