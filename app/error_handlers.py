@@ -41,7 +41,10 @@ log = get_logger(__name__)
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of a request with a problem."""
+    """Answer every error of a request with a problem.
+
+    The handlers are coroutines: others would stand in line for a thread when the work is done.
+    """
     app.add_exception_handler(ApiError, _answer_api_error)
     app.add_exception_handler(FusionError, _answer_fusion_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
@@ -52,12 +55,12 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(DataError, _answer_unstorable)
 
 
-def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return _answer(request, error)
 
 
-def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, FusionError)
     if error.category != "user":
         raise error
@@ -70,7 +73,7 @@ def _answer_fusion_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, refusal)
 
 
-def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     items = error.errors()
     if any(item["type"] == "json_invalid" for item in items):
@@ -89,7 +92,7 @@ def _answer_validation_error(request: Request, error: Exception) -> JSONResponse
     return _answer(request, Unprocessable(detail, errors=fields))
 
 
-def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     error_class = _CLASS_OF_STATUS.get(error.status_code)
     if error_class is None:
@@ -100,7 +103,7 @@ def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, error_class(str(error.detail), headers=headers))
 
 
-def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
+async def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DBAPIError)
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorcode", None)
     if isinstance(error, DatabaseInternalError) and state != _ENDED_IDLE:
@@ -113,14 +116,14 @@ def _answer_database_outage(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, outage)
 
 
-def _answer_overload(request: Request, error: Exception) -> JSONResponse:
+async def _answer_overload(request: Request, error: Exception) -> JSONResponse:
     """Every connection to the database was in use, for as long as a request may wait for one."""
     log.error("no_free_connection", error=str(error))
     overload = Unavailable("the service has more requests than it can answer; try again", code="overloaded")
     return _answer(request, overload)
 
 
-def _answer_unstorable(request: Request, error: Exception) -> JSONResponse:
+async def _answer_unstorable(request: Request, error: Exception) -> JSONResponse:
     """PostgreSQL's text holds no NUL, and its numbers end somewhere."""
     log.info("value_unstorable", error=str(error))
     refusal = Unprocessable("a value holds what no text of ours can, such as NUL", code="text_not_allowed")

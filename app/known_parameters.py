@@ -1,10 +1,9 @@
 """Query parameters that a route does not know are refused: a misspelt filter must not be taken for none.
 
-Only the paths of others' APIs let them pass, whose clients may send what other servers know.
+OpenAI's paths and the hub's let them pass, because their clients may send what other servers know.
 """
 
 import difflib
-import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -15,7 +14,11 @@ from fastapi.routing import APIRoute
 from app.errors import FieldProblem, Unprocessable
 
 LENIENT_TAGS: Final = frozenset(("OpenAI", "Hub"))
+"""Sections of the API whose routes let unknown parameters pass."""
 _CODE: Final = "query_unknown"
+_MAX_TOLD: Final = 20
+_MAX_LETTERS: Final = 100
+"""What is refused can be as long as the request; it is looked at, and told, this far."""
 
 
 async def require_known_parameters(request: Request) -> None:
@@ -30,14 +33,18 @@ async def require_known_parameters(request: Request) -> None:
     if LENIENT_TAGS.intersection(route.tags):
         return
     known = parameters_of(route)
-    problems = [
-        FieldProblem(pointer=f"query:{name}", code=_CODE, detail=_way_out(name, known))
-        for name in sorted(request.query_params)
-        if not {name, _shape(name)}.intersection(known)
-    ]
-    if problems:
-        detail = "; ".join(f"there is no parameter {one.pointer[6:]!r}: {one.detail}" for one in problems)
-        raise Unprocessable(detail, code=_CODE, errors=problems)
+    unknown = sorted(name for name in request.query_params if not {name, _shape(name)}.intersection(known))
+    if not unknown:
+        return
+    told = {name[:_MAX_LETTERS]: _way_out(name[:_MAX_LETTERS], known) for name in unknown[:_MAX_TOLD]}
+    raise Unprocessable(
+        "; ".join(f"there is no parameter {name!r}: {way_out}" for name, way_out in told.items()),
+        code=_CODE,
+        errors=[
+            FieldProblem(pointer=f"query:{name}", code=_CODE, detail=way_out)
+            for name, way_out in told.items()
+        ],
+    )
 
 
 def parameters_of(route: APIRoute) -> Sequence[str]:
@@ -56,7 +63,8 @@ def _names(dependant: Dependant) -> Iterator[str]:
 
 
 def _shape(name: str) -> str:
-    return re.sub(r"\[.*\]$", "[key]", name, flags=re.DOTALL)
+    head, bracket, _ = name.partition("[")
+    return f"{head}[key]" if bracket and name.endswith("]") else name
 
 
 def _way_out(name: str, known: Sequence[str]) -> str:

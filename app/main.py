@@ -160,13 +160,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     threads = current_default_thread_limiter()
     threads.total_tokens = settings.request_threads
-    watch = asyncio.create_task(app.state.waiting_line.watch(threads))
     # Without the time limits of requests: some of its transactions look at all there is.
     engine = create_engine(settings.database_url)
     chores = all_chores(engine, app.state.store, settings) if settings.housekeeping else []
     housekeeper = Housekeeper(chores)
     housekeeper.start()
     feed: Feed = app.state.feed
+    watch = asyncio.create_task(app.state.waiting_line.watch(threads))
     try:
         with told_to_stop(feed.close):
             yield

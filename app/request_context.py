@@ -16,7 +16,8 @@ from app.problems import problem_response
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 _ACCEPTED: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 QUIET_PATHS: Final = frozenset({"/livez", "/readyz"})
-"""Asked again and again by whoever supervises the process, and answered whatever else happens."""
+"""Asked again and again by whoever supervises the process: neither logged nor refused in an overload.
+`/livez` waits for nothing; `/readyz` comes late then, which tells as much."""
 
 _MISTAKE: Final = InternalServerError(
     "the service made a mistake; its log has the details under this request id"

@@ -1,4 +1,4 @@
-"""Routers of the API: their endpoints work in a thread, and need one thread once.
+"""Routers of the API: their endpoints work in a thread, and ask for it once.
 
 FastAPI runs an endpoint that is no coroutine in a thread, and then asks for a thread again to check the
 answer, with the endpoint's transaction still open. Where requests wait for threads, those that work would
@@ -33,6 +33,8 @@ class Router(APIRouter):
 def _in_thread(endpoint: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     if inspect.iscoroutinefunction(endpoint):
         return endpoint
+    if inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint):
+        raise TypeError(f"{endpoint.__name__} is a generator; return a StreamingResponse of one")
 
     @functools.wraps(endpoint)
     async def run(**arguments: Any) -> Any:

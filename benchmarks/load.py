@@ -235,13 +235,14 @@ def _print(answers: Answers) -> None:
 def _measure(target: Target, submissions: float, reads: float, seconds: float) -> int:
     """Load it and print what that was like; the number of failures."""
     memory, cpu = resident_bytes_of_family(target.pid) / 2**20, _cpu_seconds(target.pid)
+    began = time.perf_counter()
     answers = asyncio.run(load(target, submissions=submissions, reads=reads, seconds=seconds))
-    num_successes = sum(map(len, answers.seconds.values()))
-    cpu_ms = 1000 * (_cpu_seconds(target.pid) - cpu) / num_successes
+    took, num_successes = time.perf_counter() - began, sum(map(len, answers.seconds.values()))
+    cpu_ms = 1000 * (_cpu_seconds(target.pid) - cpu) / max(num_successes, 1)
     after = resident_bytes_of_family(target.pid) / 2**20
     print(f"{submissions:g} submissions/s, {reads:g} reads/s, {seconds:g} s")
     _print(answers)
-    print(f"  successes {num_successes / seconds:.0f} per second")
+    print(f"  successes {num_successes / took:.0f} per second until the last answer")
     print(
         f"  of the API: {cpu_ms:.0f} ms of CPU per success, {memory:.0f} MiB before, {after:.0f} after",
         flush=True,

@@ -25,8 +25,8 @@ more: every field, every header, examples. [access.md](access.md) says what scop
 Refusals are problems (RFC 9457, `application/problem+json`) with a stable `code`, the `errors` by field and a
 `hint`. Every guarded route can answer 401 (no key, or none that works), 403 (the scope is missing) and 404
 (`OpenAI-Project` names a project that the key does not see), and every route 500 and 503; the tables
-name the others. A query parameter that a route does not know is refused with its name (422, `query_unknown`),
-so that a misspelt filter is not taken for none; only routes of the OpenAI and Hub sections let it pass.
+name the others. A guarded route refuses a query parameter that it does not know (422, `query_unknown`), so
+that a misspelt filter is not taken for none; only those of the sections OpenAI and Hub let it pass.
 
 Lists are pages: `{"object": "list", "data": [...], "first_id", "last_id", "has_more"}`. The examples tell of
 one job; `...` stands for the rest of an object, times are Unix seconds.

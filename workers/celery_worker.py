@@ -71,7 +71,7 @@ class CeleryWorker:
             try:
                 num_steps = self.look()
                 if num_steps:
-                    log.info("found_without_doorbell", num_steps=num_steps)
+                    log.info("steps_run_by_poller", num_steps=num_steps)
             except DBAPIError as error:
                 log.warning("database_unreachable", error=str(error))
             except Exception:

@@ -9,8 +9,8 @@ from typing import Final
 SCRUBBED: Final = b"[secret]"
 _MAX_HELD_BYTES: Final = 1 << 16
 """Of a word without an end; no secret is as long."""
-_MIN_ENCODED_BYTES: Final = 12
-"""Of what base64 makes of a secret: less than that might be part of any word."""
+_MIN_ENCODED_BYTES: Final = 10
+"""Of what base64 makes of the shortest secret; less than that might be part of any word."""
 _LAST_WORD: Final = re.compile(rb"[^ \t\r\n]*\Z")
 
 

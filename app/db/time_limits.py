@@ -13,8 +13,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, event
 
 _OPTION: Final = "fusion_time_limits"
-_SQLITE_INSTRUCTIONS: Final = 20_000
-"""Of SQLite's virtual machine between two questions: about a millisecond."""
+_SQLITE_INSTRUCTIONS: Final = 1_000_000
+"""Of SQLite's virtual machine between two questions: tens of milliseconds. Each question has to wait for its
+turn among Python's threads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +37,10 @@ def time_limits_of(connectable: Engine | Connection) -> TimeLimits | None:
 
 
 def limit_sqlite_statements(engine: Engine) -> None:
-    """Let statements of connections with limits end in time, with SQLITE_INTERRUPT."""
+    """Let statements of connections with limits end in time, with SQLITE_INTERRUPT.
+
+    What SQLite does in a single instruction, such as `count(*)` of a whole table, is not interrupted.
+    """
     event.listen(engine, "before_cursor_execute", _start_clock)
     event.listen(engine, "checkin", _stop_clock)
 

@@ -66,11 +66,15 @@ async def stream_job_events(
     last_event_id: Annotated[
         int | None, Header(ge=0, le=2**31 - 1, description="As `after`, and goes before it.")
     ] = None,
+    last_event_id_in_query: Annotated[
+        Since, Query(alias="lastEventId", description="The same, from those who cannot send the header.")
+    ] = None,
 ) -> Response:
     """Follow a job. Whoever comes back with the last `id` it saw has missed nothing, also of curves."""
     feed.require_room()
     wanted = TypeFilter.of(types or [])
-    seen = last_event_id if last_event_id is not None else after
+    spellings = (last_event_id, last_event_id_in_query, after)
+    seen = next((number for number in spellings if number is not None), None)
 
     def find() -> tuple[Mark, int]:
         with read_only(engine) as session:

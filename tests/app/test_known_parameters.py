@@ -80,3 +80,12 @@ def test_every_unknown_parameter_is_named(client: TestClient) -> None:
     problem = client.get("/v1/files", params={"pupose": "corpus", "limit": 3, "page": 2}).json()
 
     assert [one["pointer"] for one in problem["errors"]] == ["query:page", "query:pupose"]
+
+
+def test_a_request_made_of_names_is_refused_in_a_moment(client: TestClient) -> None:
+    many = client.get(f"/v1/me?{'&'.join(f'name{number}=1' for number in range(5000))}")
+    long = client.get(f"/v1/me?{'[' * 60_000}=1")
+
+    assert (many.status_code, long.status_code) == (422, 422)
+    assert len(many.json()["errors"]) == 20
+    assert len(long.content) < 2000

@@ -110,3 +110,35 @@ def test_the_length_of_the_line_is_how_long_it_takes_to_get_through() -> None:
 
     assert (free, after) == (0.0, 0.0)
     assert jammed > 0.3
+
+
+@pytest.mark.parametrize("arrivals_over_capacity", [2, 8])
+def test_the_line_stays_short_however_many_come(arrivals_over_capacity: int) -> None:
+    """Whoever is let in waits about as long as is allowed, not longer and longer."""
+    work_seconds, limit_seconds, num_seconds = 0.02, 0.5, 4.0
+
+    async def crowd() -> list[float]:
+        threads, line, waited = CapacityLimiter(1), WaitingLine(), list[float]()
+        watch = asyncio.create_task(line.watch(threads))
+
+        async def request() -> None:
+            joined_at = time.monotonic()
+            async with threads:
+                waited.append(time.monotonic() - joined_at)
+                await asyncio.sleep(work_seconds)
+
+        begun = []
+        until = time.monotonic() + num_seconds
+        while time.monotonic() < until:
+            for _ in range(arrivals_over_capacity):
+                if line.waiting_seconds <= limit_seconds:
+                    begun.append(asyncio.create_task(request()))
+            await asyncio.sleep(work_seconds)
+        await asyncio.gather(*begun)
+        watch.cancel()
+        return waited
+
+    waited = asyncio.run(crowd())
+
+    assert len(waited) > 50
+    assert max(waited) < 4 * limit_seconds

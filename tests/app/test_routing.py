@@ -1,4 +1,4 @@
-"""A request that works holds up nobody who waits, and is held up by none: it waits for a thread once."""
+"""A request that works holds up nobody who waits, and is held up by none."""
 
 import threading
 import time
@@ -86,7 +86,7 @@ def scene(settings: Settings, engine: Engine) -> Iterator[Scene]:
             scene.is_over.set()
 
 
-def test_no_route_asks_for_a_second_thread(settings: Settings) -> None:
+def test_no_route_has_its_answer_checked_in_a_thread(settings: Settings) -> None:
     app = create_app(settings)
     routes = [context.original_route for context in iter_route_contexts(app.routes)]
     app.state.engine.dispose()
@@ -95,6 +95,14 @@ def test_no_route_asks_for_a_second_thread(settings: Settings) -> None:
 
     assert len(routes) > 100
     assert others == []
+
+
+def test_an_endpoint_that_streams_says_so() -> None:
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match="numbers is a generator; return a StreamingResponse"):
+        Router().get("/numbers")(numbers)
 
 
 def test_a_transaction_ends_although_every_thread_is_taken_meanwhile(scene: Scene) -> None:

@@ -42,10 +42,11 @@ def test_where_nothing_is_secret_nothing_is_held_back() -> None:
 
 @pytest.mark.parametrize("user", ["", "a", "me", "you", "user:name"])
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("num_letters", [8, 9, 10, 11, 12, 39])
 def test_what_basic_authentication_makes_of_a_secret_goes_too(
-    user: str, encode: Callable[[bytes], bytes]
+    user: str, encode: Callable[[bytes], bytes], num_letters: int
 ) -> None:
-    token = "hf_" + "aZ9>?~" * 6
+    token = ("hf_" + "aZ9>?~" * 6)[:num_letters]
     encoded = encode(f"{user}:{token}@".encode())
 
     printed = b"Authorization: Basic " + encoded
