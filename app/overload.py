@@ -6,7 +6,6 @@ while it is too long. Those in it are answered, and whoever is refused is told w
 """
 
 import asyncio
-import time
 from collections import deque
 from random import SystemRandom
 from typing import Final
@@ -42,7 +41,7 @@ class WaitingLine:
         """How long whoever joins now is going to wait, as far as that can be known."""
         if self._threads is None:
             return 0.0
-        waited = time.monotonic() - self._joined_at[0] if self._joined_at else 0.0
+        waited = _now() - self._joined_at[0] if self._joined_at else 0.0
         return max(waited, self._threads.statistics().tasks_waiting * self._seconds_per_place)
 
     async def watch(self, threads: CapacityLimiter) -> None:
@@ -54,11 +53,11 @@ class WaitingLine:
                 await asyncio.sleep(_PROBE_EVERY_SECONDS)
 
     async def _stand_in_line(self, threads: CapacityLimiter) -> None:
-        joined_at, place = time.monotonic(), threads.statistics().tasks_waiting + 1
+        joined_at, place = _now(), threads.statistics().tasks_waiting + 1
         self._joined_at.append(joined_at)
         async with threads:
             self._joined_at.popleft()
-            self._seconds_per_place = (time.monotonic() - joined_at) / place
+            self._seconds_per_place = (_now() - joined_at) / place
 
 
 class OverloadMiddleware:
@@ -83,6 +82,10 @@ class OverloadMiddleware:
         if self._is_closed and not was_closed:
             log.warning("overloaded", waiting_seconds=round(seconds, 1))
         return self._is_closed
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _overload() -> Unavailable:
