@@ -25,6 +25,8 @@ from tests.faults.service import Service, running_service, wait_for
 
 SLOW_SAMPLES = 0.2
 """A step then takes long enough to be caught in the middle."""
+SLOWER_SAMPLES = 0.5
+"""... and to be caught in its second half, which on a busy machine takes seconds."""
 QUIET = {"FUSION_GC_SECONDS": "86400"}
 PATIENCE_SECONDS = 30.0
 RING_AGAIN_SECONDS = 16.0
@@ -34,7 +36,7 @@ FREEZE_TRIES = 20
 @pytest.mark.parametrize("control", [None, "no_fence"])
 def test_a_zombie_wakes_up(tmp_path: Path, control: str | None) -> None:
     with running_service(
-        tmp_path, "sqlite", control=control, sample_seconds=SLOW_SAMPLES, environment=QUIET
+        tmp_path, "sqlite", control=control, sample_seconds=SLOWER_SAMPLES, environment=QUIET
     ) as service:
         crowd = one_job(service)
         # Further than half, so that it ends before the other attempt, which begins at the start.
