@@ -34,9 +34,6 @@ class Calls:
                 return items[:at_most]
             wanted["after"] = page["last_id"]
 
-    def _whole_list(
-        self, path: str, kind: type[ResourceT], *, params: Mapping[str, Any] | None = None
-    ) -> list[ResourceT]:
+    def _whole_list(self, path: str, kind: type[ResourceT]) -> list[ResourceT]:
         """A list that has no pages."""
-        found = self._transport.request("GET", path, params=params)
-        return [kind.model_validate(item) for item in found["data"]]
+        return [kind.model_validate(item) for item in self._transport.request("GET", path)["data"]]

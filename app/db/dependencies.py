@@ -60,8 +60,9 @@ ProjectEngine = Annotated[Engine, Depends(_engine)]
 async def held(session: AbstractContextManager[Session]) -> AsyncIterator[Session]:
     """A session for as long as a request needs it.
 
-    It begins at once, because nothing is asked of the database yet. It ends in a thread for which nobody
-    waits in line: until then it has a connection, and perhaps locks, for which those wait who are ahead.
+    It begins at once, because nothing is asked of the database yet; FastAPI would ask for a thread. It ends,
+    as FastAPI ends what holds connections, in a thread for which nobody waits in line: until then it has a
+    connection, and perhaps locks, for which those wait who are ahead.
     """
     entered = session.__enter__()
     try:

@@ -32,6 +32,7 @@ def with_time_limits(engine: Engine, limits: TimeLimits) -> Engine:
 
 
 def time_limits_of(connectable: Engine | Connection) -> TimeLimits | None:
+    """None where everything may take as long as it takes."""
     limits: TimeLimits | None = connectable.get_execution_options().get(_OPTION)
     return limits
 
